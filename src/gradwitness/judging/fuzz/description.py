@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._printable import several
 from gradwitness.judging.fuzz.axes import named
-from gradwitness.judging.fuzz.numbers import DUPLICATES, LARGE, NEGATIVE, TIES, ZEROS
+from gradwitness.judging.fuzz.numbers import DUPLICATES, NEGATIVE, TIES, ZEROS
 from gradwitness.judging.fuzz.trials import COTANGENT
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ _OTHERS = 3
 # Lengths that are listed.
 _LISTED = 4
 
+_RANKS = {"largest": 1, "length": 2, "equal": 3}
 _SAID = {
     ("strided", True): "{} is not contiguous",
     ("strided", False): "{} is contiguous",
@@ -39,7 +42,6 @@ _SAID = {
     (NEGATIVE, False): "{} holds no negative number",
     (TIES, True): "{} holds equal numbers",
     (TIES, False): "{} holds no equal numbers",
-    (LARGE, True): "{} holds large numbers",
     (DUPLICATES, True): "{} holds a number twice",
     (DUPLICATES, False): "{} holds no number twice",
 }
@@ -66,6 +68,11 @@ class Description:
     holds: Callable[[Facts], bool]
     single: bool = False
 
+    @property
+    def rank(self) -> int:
+        """How simple it is: what is told by one property, by a length, by two."""
+        return _RANKS.get(self.about[0], 0)
+
     def fits(self, results: Sequence[Result]) -> bool:
         """Whether a function was wrong where it holds, and nowhere else."""
         if any(self.holds(result.facts) is not bool(result.wrong) for result in results):
@@ -86,12 +93,12 @@ def described(court: Court) -> str:
     """Return in which trials only the function was wrong; empty if that cannot be told in short."""
     results = court.results
     fitting = [d for d in _candidates(court) if d.fits(results)]
-    # The shortest are first. Where two things were changed together, neither is named.
-    if not fitting or any(
-        len(d.about) == len(fitting[0].about) and _differ(d, fitting[0]) for d in fitting
-    ):
+    if not fitting:
         return ""
+    # The shortest are first. Of two that differ in what they are about, neither is known.
     first = fitting[0]
+    if any(d.rank == first.rank and d.about != first.about for d in fitting):
+        return ""
     return f"wrong only when {first.text} ({_examples(court, first)})"
 
 
@@ -101,7 +108,7 @@ def counted(court: Court) -> str:
     free = [group for group in court.groups if len(lengths(results, group)) > 1]
     sizes = sum(len(lengths(results, group)) - 1 for group in free)
     lying = {(what, kind) for r in results for what, kind in _lying(r.trial).items()}
-    numbers = {r.trial.numbers for r in results} - {None}
+    numbers = {r.trial.numbers or r.trial.scaled for r in results} - {None}
     axes = several(len(free), "axis", "axes")
     parts = [
         f"{several(sizes, 'other length', 'other lengths')} of {axes}",
@@ -111,51 +118,60 @@ def counted(court: Court) -> str:
     return f"right in {several(len(results), 'trial', 'trials')} in float64: {', '.join(parts)}"
 
 
+def _names(court: Court) -> dict[Any, str]:
+    return {COTANGENT: COTANGENT} | dict(court.subject.names)
+
+
 def _lying(trial: Trial) -> dict[Any, str]:
-    return {**trial.memories, **({COTANGENT: trial.cotangent} if trial.cotangent else {})}
+    lying: dict[Any, str] = dict(trial.memories)
+    return lying | ({COTANGENT: trial.cotangent} if trial.cotangent else {})
 
 
 def said(court: Court, trial: Trial) -> str:
     """Return what is other in a trial: ``the last axis of x (input 0) is 33``."""
-    names = {**court.subject.names, COTANGENT: COTANGENT}
+    names = _names(court)
     parts = [
         f"{named(group[0], names, court.inputs)} is {size}" for group, size in trial.sizes.items()
     ]
     parts += [f"{names[what]} is {kind}" for what, kind in _lying(trial).items()]
     if trial.one is not None:
         parts.append(f"{named(trial.one[0], names, court.inputs)} is {trial.one[1]}")
+    if trial.scaled is not None:
+        parts.append(f"{names[trial.scaled[0]]} is {trial.scaled[1]:g} times as large")
     if trial.numbers is not None:
         number, name, wanted = trial.numbers
         parts.append(_SAID[name, wanted].format(names[number]))
     return ", ".join(parts) or "other cotangents"
 
 
-def _differ(one: Description, other: Description) -> bool:
-    return one.about != other.about and (one.about[0] == "length") is (other.about[0] == "length")
-
-
 def _candidates(court: Court) -> Iterator[Description]:
-    names, facts = {COTANGENT: COTANGENT, **court.subject.names}, court.results[0].facts
+    names, facts = _names(court), court.results[0].facts
     for key in facts:
         for wanted in (True, False):
             if (key[0], wanted) in _SAID:
-                yield Description(
-                    key,
-                    _SAID[key[0], wanted].format(names[key[1]]),
-                    lambda facts, key=key, wanted=wanted: facts.get(key) is wanted,
-                )
+                said = _SAID[key[0], wanted].format(names[key[1]])
+                yield Description(key, said, _where(key, partial(operator.is_, wanted)))
+    for key in facts:
+        if key[0] == "largest":
+            yield from _of_size(court, key, names[key[1]])
     for group in court.groups:
         yield from _of_length(court, group)
     for a, b in combinations(court.groups, 2):
         one, other = _pair(a, b, court)
-        for wanted in (True, False):
-            yield Description(
-                ("equal", a, b),
-                f"{one} and {other} are {'equally' if wanted else 'not equally'} long",
-                lambda facts, a=a, b=b, wanted=wanted: (
-                    (facts["length", a] == facts["length", b]) is wanted
-                ),
-            )
+        for wanted, shortest in ((True, 1), (True, 2), (False, 1)):
+            # One row of one column may be taken for its transpose.
+            said = f"{one} and {other} are {'equally' if wanted else 'not equally'} long"
+            yield Description(("equal", a, b), said, partial(_equal, a, b, shortest, wanted))
+
+
+def _of_size(court: Court, key: tuple[Any, ...], name: str) -> Iterator[Description]:
+    """Yield that numbers are too large, if there is a size from which on all is wrong."""
+    right, wrong = (
+        [r.facts[key] for r in court.results if bool(r.wrong) is w] for w in (False, True)
+    )
+    if right and wrong and max(right) < min(wrong):
+        said = f"{name} holds numbers beyond {max(right):.3g}"
+        yield Description(key, said, lambda facts: facts[key] > max(right))
 
 
 def _pair(a: Group, b: Group, court: Court) -> tuple[str, str]:
@@ -173,27 +189,43 @@ def _of_length(court: Court, group: Group) -> Iterator[Description]:
     tried = lengths(court.results, group)
 
     def condition(said: str, holds: Callable[[int], bool], *, single: bool = False) -> Description:
-        return Description(about, f"{name} is {said}", lambda f: holds(f[about]), single)
+        return Description(about, f"{name} is {said}", _where(about, holds), single)
 
     for n in dict.fromkeys((1, court.size(group))):
-        yield condition(
-            "longer than 1" if n == 1 else f"not {n}", lambda k, n=n: k != n, single=True
-        )
-        yield condition(f"{n}", lambda k, n=n: k == n, single=True)
+        said = "longer than 1" if n == 1 else f"not {n}"
+        yield condition(said, partial(operator.ne, n), single=True)
+        yield condition(f"{n}", partial(operator.eq, n), single=True)
     for m in (2**e for e in range(1, 11)):
-        said = "odd" if m == 2 else f"not a multiple of {m}"
-        yield condition(said, lambda k, m=m: k % m != 0)
-        said = "even" if m == 2 else f"a multiple of {m}"
-        yield condition(said, lambda k, m=m: k % m == 0)
+        for whole, words in (
+            (False, ("odd", "not a multiple of")),
+            (True, ("even", "a multiple of")),
+        ):
+            said = words[0] if m == 2 else f"{words[1]} {m}"
+            yield condition(said, partial(_is_multiple, m, whole))
     yield condition("not a power of 2", lambda k: k & (k - 1) != 0)
     for below, above in pairwise(tried):
         if above == below + 1:
-            yield condition(f"longer than {below}", lambda k, n=below: k > n)
-            yield condition(f"shorter than {above}", lambda k, n=above: k < n)
+            yield condition(f"longer than {below}", partial(operator.lt, below))
+            yield condition(f"shorter than {above}", partial(operator.gt, above))
+
+
+def _where(key: tuple[Any, ...], holds: Callable[[Any], bool]) -> Callable[[Facts], bool]:
+    return lambda facts: holds(facts[key])
+
+
+def _is_multiple(m: int, whole: bool, k: int) -> bool:
+    return (k % m == 0) is whole
+
+
+def _equal(a: Group, b: Group, shortest: int, wanted: bool, facts: Facts) -> bool:
+    return (facts["length", a] == facts["length", b] >= shortest) is wanted
 
 
 def _examples(court: Court, description: Description) -> str:
     right, wrong = ([r for r in court.results if bool(r.wrong) is w] for w in (False, True))
+    if description.about[0] == "largest":
+        beyond = min(result.facts[description.about] for result in wrong)
+        return f"wrong from {beyond:.3g} on"
     if description.about[0] != "length":
         return f"right in {several(len(right), 'trial', 'trials')}, wrong in {len(wrong)}"
     good, bad = (lengths(side, description.about[1]) for side in (right, wrong))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Seconds of the processor for all functions of a report together, and how many of them are tried.
 _SECONDS = 3.0
 _MOST = 8
+# What is wrong at its own inputs may be wrong by a little.
+_UNSEEN = 1e-6
 
 
 def fuzzed(findings: Sequence[Finding], accused: Sequence[Finding]) -> list[Finding]:
@@ -64,7 +66,7 @@ def _told(case: Case, until: float) -> str:
         ]
         with warnings.catch_warnings(), np.errstate(all="ignore"), subject.aside():
             warnings.simplefilter("ignore")
-            court = court_of(subject, cotangents, until=until, resizes=resizes)
+            court = court_of(subject, cotangents, unseen=_UNSEEN, until=until, resizes=resizes)
             return where_wrong(court)
     except Exception:  # noqa: BLE001 (no verdict depends on it)
         return ""

@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-ZEROS, NEGATIVE, TIES, LARGE = "zeros", "negative", "ties", "large"
+ZEROS, NEGATIVE, TIES = "zeros", "negative", "ties"
 DUPLICATES = "duplicates"
-# By how much what is large is larger.
-_FACTOR = 64.0
 
 
-def properties(array: Array, before: Array) -> dict[str, bool]:
-    """Return which of them an array has, that was ``before``."""
+def properties(array: Array) -> dict[str, bool]:
+    """Return which of them an array has."""
     flat = array.ravel()
     if not is_float(array):
         return {DUPLICATES: np.unique(flat).size < flat.size} if array.dtype.kind in "iu" else {}
@@ -31,14 +29,13 @@ def properties(array: Array, before: Array) -> dict[str, bool]:
         ZEROS: bool((flat == 0).any()),
         NEGATIVE: bool((flat < 0).any()),
         TIES: np.unique(some).size < some.size,
-        LARGE: bool(_largest(array) > _FACTOR / 2 * _largest(before) > 0),
     }
 
 
 def changeable(array: Array) -> list[tuple[str, bool]]:
     """Return which property an array can be made to have or to lack, that it lacks or has."""
-    holds = properties(array, array)
-    return [(name, not has) for name, has in holds.items() if (name, not has) in _MAKE]
+    holds = properties(array)
+    return [(name, not has) for name, has in holds.items()]
 
 
 def holding(array: Array, name: str, *, wanted: bool, rng: np.random.Generator) -> Array:
@@ -77,11 +74,6 @@ def _no_ties(flat: Array, rng: np.random.Generator) -> None:
     flat *= 1 + 2.0**-6 * rng.uniform(-1, 1, flat.size)
 
 
-def _large(flat: Array, rng: np.random.Generator) -> None:
-    del rng
-    flat *= _FACTOR
-
-
 def _unlike(flat: Array, rng: np.random.Generator) -> None:
     flat[:] = np.resize(rng.permutation(int(flat.max(initial=0)) + 1), flat.size)
 
@@ -93,11 +85,6 @@ _MAKE: Mapping[tuple[str, bool], Callable[[Array, np.random.Generator], None]] =
     (NEGATIVE, False): _not_negative,
     (TIES, True): _ties,
     (TIES, False): _no_ties,
-    (LARGE, True): _large,
     (DUPLICATES, True): _ties,
     (DUPLICATES, False): _unlike,
 }
-
-
-def _largest(array: Array) -> float:
-    return float(np.max(np.abs(array), initial=0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.judging.fuzz.axes import groups, reduced
 from gradwitness.judging.fuzz.description import described, lengths
-from gradwitness.judging.fuzz.drawn import CONTIGUOUS, KINDS, ONE_NUMBER, is_float
+from gradwitness.judging.fuzz.drawn import CONTIGUOUS, KINDS, ONE_NUMBER, is_float, memory
 from gradwitness.judging.fuzz.numbers import changeable
 from gradwitness.judging.fuzz.trials import Court, Trial
 
@@ -30,6 +31,9 @@ _MANY = (
 )
 # Longer than the longest of these and than so many times its own, no axis becomes.
 _LONGEST, _TIMES = 257, 4
+# What numbers are multiplied by.
+_FACTORS = (1 / 64, 1 / 8, 8.0, 64.0)
+_HALVINGS = 7
 # Lengths that two axes have in common, in trials of whether that matters.
 _EQUAL = (3, 8, 64)
 # Trials in which several things are changed at once: a description must hold there too.
@@ -39,14 +43,22 @@ _CONFIRMED = 100
 
 
 def court_of(
-    subject: Subject, cotangents: Sequence[Drawn | None], *, until: float, resizes: bool = True
+    subject: Subject,
+    cotangents: Sequence[Drawn | None],
+    *,
+    unseen: float,
+    until: float,
+    resizes: bool = True,
 ) -> Court:
     """Return where a function is tried.
 
     Parameters
     ----------
+    unseen : float
+        How far from the slopes a gradient may be, of its size.
     resizes : bool
-        Whether it may run on inputs of other shapes.
+        Whether it may run on inputs of other shapes, and of other numbers, with which a loop might
+        not end.
 
     Raises
     ------
@@ -54,10 +66,12 @@ def court_of(
         If it does not run in float64.
     """
     rng = np.random.default_rng(0)
-    inputs = reduced(subject, rng)
+    inputs = reduced(subject, rng) if resizes else dict(subject.given)
     subject.forward(inputs)
     found = groups(subject, inputs, rng) if resizes else []
-    return Court(subject, inputs, found, cotangents, until=until)
+    court = Court(subject, inputs, found, cotangents, unseen=unseen, until=until)
+    court.keeps_numbers = not resizes
+    return court
 
 
 def where_wrong(court: Court) -> str:
@@ -99,7 +113,8 @@ def told(court: Court) -> str:
     """Return when only a function is wrong that is wrong in some trials; empty if not clear."""
     _look_closer(court)
     before = described(court)
-    court.tries(*_mixed(court))
+    right = next((r.trial for r in court.results if not r.wrong), Trial())
+    court.tries(*(_together(right, trial) for trial in _first(court)), *_mixed(court))
     # What ran out of time has not seen the trials that could speak against it.
     return before if before and not court.is_over and described(court) else ""
 
@@ -115,6 +130,8 @@ def _first(court: Court) -> Iterator[Trial]:
     for number, drawn in court.inputs.items():
         if not court.keeps_numbers:
             yield from (Trial(numbers=(number, *change)) for change in changeable(drawn.array))
+            factors = _FACTORS if is_float(drawn.array) else ()
+            yield from (Trial(scaled=(number, factor)) for factor in factors)
 
 
 def _look_closer(court: Court, *, thorough: bool = False) -> None:
@@ -122,10 +139,15 @@ def _look_closer(court: Court, *, thorough: bool = False) -> None:
     court.tries(*(Trial(cotangent=kind) for kind in (CONTIGUOUS.kind, *KINDS)))
     for number, drawn in court.inputs.items():
         if is_float(drawn.array) and drawn.array.size > 1:
-            kinds = (CONTIGUOUS.kind, *KINDS)
-            court.tries(*(Trial(memories={number: kind}) for kind in kinds))
+            # What repeats itself in memory holds other numbers.
+            rank, kept = drawn.array.ndim, court.keeps_numbers
+            kinds = [kind for kind in KINDS if not (kept and memory(kind, rank).repeated)]
+            lying = (CONTIGUOUS.kind, *kinds)
+            court.tries(*(Trial(memories={number: kind}) for kind in lying))
         changes = [] if court.keeps_numbers else changeable(drawn.array)
         court.tries(*(Trial(numbers=(number, *c), repeat=n) for c in changes for n in (1, 2)))
+        if is_float(drawn.array) and not court.keeps_numbers:
+            _bisect_sizes(court, number)
     court.tries(*(Trial(repeat=n) for n in (1, 2)))
     for a, b in combinations(court.groups, 2):
         court.tries(*(Trial(sizes={a: size, b: size}) for size in _EQUAL))
@@ -164,6 +186,31 @@ def _bisect(court: Court, group: Group) -> None:
         middle = (low[-1] + high[0]) // 2
         if not court.tries(*_resized(court, group, [middle])):
             return
+
+
+def _together(one: Trial, other: Trial) -> Trial:
+    """Return a trial with the changes of both; where they clash, with the other's."""
+    return replace(
+        other,
+        sizes={**one.sizes, **other.sizes},
+        memories={**one.memories, **other.memories},
+        cotangent=other.cotangent or one.cotangent,
+        numbers=other.numbers or one.numbers,
+        scaled=other.scaled or one.scaled,
+        one=other.one or one.one,
+    )
+
+
+def _bisect_sizes(court: Court, number: int) -> None:
+    """Find how large an input's numbers may be, if a function is wrong only for large ones."""
+    own = [Trial(), *(Trial(scaled=(number, factor)) for factor in _FACTORS)]
+    tried = [(r.trial.scaled or (number, 1.0), bool(r.wrong)) for r in court.tries(*own)]
+    right = [factor for (_, factor), wrong in tried if not wrong]
+    wrong = [factor for (_, factor), wrong in tried if wrong]
+    for _ in range(_HALVINGS if right and wrong and max(right) < min(wrong) else 0):
+        middle = math.sqrt(max(right) * min(wrong))
+        for result in court.tries(Trial(scaled=(number, middle))):
+            (wrong if result.wrong else right).append(middle)
 
 
 def _mixed(court: Court) -> Iterator[Trial]:

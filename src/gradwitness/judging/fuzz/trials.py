@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 COTANGENT = "the cotangent"
 # Numbers of a trial's inputs and results, together.
 _MOST = 2**17
-# How far from the slopes a gradient may be, of its size: as far as a solver that stops early.
-_UNSEEN = 1e-3
 # A step over which a smooth function hardly bends, and how much more than it does an error must be.
 _STEP, _BENT = 2.0**-14, 8
 # Backward runs in float64: what it is off by more than so many bits is no rounding.
@@ -51,6 +49,8 @@ class Trial:
         How the cotangents do; empty for as they did.
     numbers : tuple of int, str and bool, or None
         An input, and a property that its numbers shall have or lack.
+    scaled : tuple of int and float, or None
+        An input, and what its numbers are multiplied by.
     drawn : bool
         Whether the cotangents are drawn, and not those that were recorded.
     shuffled : bool
@@ -64,6 +64,7 @@ class Trial:
     memories: Mapping[int, str] = field(default_factory=dict)
     cotangent: str = ""
     numbers: tuple[int, str, bool] | None = None
+    scaled: tuple[int, float] | None = None
     drawn: bool = True
     shuffled: bool = False
     repeat: int = 0
@@ -98,6 +99,8 @@ class Court:
     groups : list of Group
     cotangents : sequence of (Drawn or None), optional
         Those that were recorded, if the inputs are.
+    unseen : float
+        How far from the slopes a gradient may be, of its size.
     until : float
         When it has to end, by `time.process_time`: how busy the machine is must not matter.
     most : int
@@ -111,7 +114,8 @@ class Court:
         groups: Sequence[Group],
         cotangents: Sequence[Drawn | None] = (),
         *,
-        until: float = math.inf,
+        unseen: float,
+        until: float,
         most: int = 400,
     ) -> None:
         self.subject = subject
@@ -127,6 +131,7 @@ class Court:
         self.keeps_numbers = False
         self.tried = 0
         self._cotangents = cotangents
+        self._unseen = unseen
         self._until = until
         self._most = most
         self._known: dict[str, Result | None] = {}
@@ -185,7 +190,7 @@ class Court:
         wrong = tuple(n for n, verdict in verdicts.items() if verdict is Verdict.DISAGREES)
         if not wrong and Verdict.AGREES not in verdicts.values():
             return None
-        return Result(trial, wrong, self._facts(trial, inputs, arrived))
+        return Result(trial, wrong, self._facts(trial, inputs, results, arrived))
 
     def _inputs(self, trial: Trial, rng: np.random.Generator) -> Inputs:
         sizes = {axis: size for group, size in trial.sizes.items() for axis in group}
@@ -199,6 +204,9 @@ class Court:
         for number, kind in trial.memories.items():
             array = inputs[number].array
             inputs[number] = Drawn(array, memory(kind, array.ndim))
+        if trial.scaled is not None:
+            number, factor = trial.scaled
+            inputs[number] = Drawn(factor * inputs[number].array, inputs[number].memory)
         if trial.numbers is not None:
             number, name, wanted = trial.numbers
             array = holding(inputs[number].array, name, wanted=wanted, rng=rng)
@@ -235,7 +243,7 @@ class Court:
         at = inputs[number].array
         finite = np.isfinite(sent)
         claim = Claim(
-            0, number, at, np.where(finite, sent, 0.0), _DTYPE, arrived, (), unseen=_UNSEEN
+            0, number, at, np.where(finite, sent, 0.0), _DTYPE, arrived, (), unseen=self._unseen
         )
         again = _Again(self.subject, inputs)
         found = measure(again, claim, hasty=bool(finite.all()))
@@ -247,19 +255,27 @@ class Court:
         return found.verdict
 
     def _facts(
-        self, trial: Trial, inputs: Inputs, arrived: Sequence[Drawn | None]
+        self,
+        trial: Trial,
+        inputs: Inputs,
+        results: Sequence[NDArray[Any] | None],
+        arrived: Sequence[Drawn | None],
     ) -> dict[tuple[Any, ...], Any]:
         facts: dict[tuple[Any, ...], Any] = {}
         for group in self.groups:
             facts["length", group] = trial.sizes.get(group, self.size(group))
         for number, drawn in inputs.items():
             facts |= _lying(number, [drawn])
-            other = trial.one is not None and trial.one[0].number == number
-            stuck = any(axis.number == number for axis in self.stuck)
-            facts["broadcast", number] = stuck is not other
-            before = self.inputs[number].array
-            for name, holds in properties(drawn.array, before).items():
+            facts["broadcast", number] = any(
+                size == 1 and along > 1
+                for y in results
+                if y is not None
+                for size, along in zip(drawn.array.shape[::-1], y.shape[::-1], strict=False)
+            )
+            for name, holds in properties(drawn.array).items():
                 facts[name, number] = holds
+            if is_float(drawn.array):
+                facts["largest", number] = float(np.max(np.abs(drawn.array), initial=0.0))
         return facts | _lying(COTANGENT, [g for g in arrived if g is not None])
 
 
@@ -295,7 +311,7 @@ def _is_refuted(again: _Again, claim: Claim) -> bool:
                 slope += float((g * (ahead - behind)).sum()) / (2 * _STEP)
                 bends += float(np.abs(g * (ahead - 2 * y + behind)).sum()) / _STEP
         gap = abs(float((claim.sent * v).sum()) - slope)
-        if gap > max(_BENT * bends, _UNSEEN * steep * size * math.sqrt(v.size)):
+        if gap > max(_BENT * bends, claim.unseen * steep * size * math.sqrt(v.size)):
             return True
     return False
 
