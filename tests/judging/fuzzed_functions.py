@@ -300,3 +300,12 @@ class Counts(Ragged):
         COUNTED[0] += 1
         SHAPES.add(tuple(g.shape))
         return Ragged.backward(ctx, g)
+
+
+class Draws(Ragged):
+    """Draws a random number that it does not use."""
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        torch.rand(())
+        return Ragged.backward(ctx, g)

@@ -11,6 +11,7 @@ from gradwitness.api.claims import own_causes
 from gradwitness.api.fuzz import elsewhere, when_wrong
 from gradwitness.api.probe import probe
 from gradwitness.judging.finding import GRADIENTS
+from gradwitness.judging.fuzz.description import ONLY
 from gradwitness.judging.numbers import short
 from gradwitness.judging.probe_results import AGAIN
 from gradwitness.judging.sight import leaks as leaks_of
@@ -240,10 +241,10 @@ def _tried_elsewhere(subject: Subject, outcome: _Outcome) -> _Outcome:
     """Return what fuzzing adds to an outcome."""
     if outcome.verdict is Verdict.AGREES:
         return _told(*elsewhere(subject))
-    only = when_wrong(subject) if outcome.verdict is Verdict.DISAGREES else ""
-    if not only or only in outcome.text:
+    if outcome.verdict is Verdict.INCONCLUSIVE or ONLY in " ".join(outcome.text.split()):
         return outcome
-    return outcome._replace(text=f"{outcome.text}\nfuzz: {only}")
+    only = when_wrong(subject)
+    return outcome._replace(text=f"{outcome.text}\nfuzz: {only}") if only else outcome
 
 
 def _at_leaves(subject: Subject, found: Probe) -> Verdict:

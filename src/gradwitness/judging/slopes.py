@@ -121,17 +121,9 @@ class _Slope:
     def allowed(self) -> float:
         return 4 * self.error + self.rounding
 
-    @property
-    def is_far(self) -> bool:
-        return self.gap > _FAR * self.allowed
-
 
 def measure(
-    functions: Runs,
-    claim: Claim,
-    allowed: Callable[[Floats], Floats] = lambda v: v,
-    *,
-    hasty: bool = False,
+    functions: Runs, claim: Claim, allowed: Callable[[Floats], Floats] = lambda v: v
 ) -> Comparison:
     """Judge a claimed gradient by the slopes of its function.
 
@@ -141,8 +133,6 @@ def measure(
     claim : Claim
     allowed : callable, optional
         Projects a direction to those along which the operand may move.
-    hasty : bool
-        Whether the first direction that refutes it is enough.
 
     Returns
     -------
@@ -158,11 +148,7 @@ def measure(
         return unjudged("not finite: no slope can be measured", claim.sent)
     try:
         phi = _Phi(functions, claim)
-        slopes = []
-        for v in _directions(claim):
-            slopes.append(_slope(phi, claim, allowed(v)))
-            if hasty and slopes[-1].is_far:
-                break
+        slopes = [_slope(phi, claim, allowed(v)) for v in _directions(claim)]
     except Unjudgeable as reason:
         return unjudged(str(reason), claim.sent)
     return _judged(slopes, claim, phi.size)
@@ -344,7 +330,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
     index = slopes.index(worst)
     allowed = worst.allowed
     ratio = worst.gap / allowed if allowed else (math.inf if worst.gap else 0.0)
-    far = [s for s in slopes if s.is_far]
+    far = [s for s in slopes if s.gap > _FAR * s.allowed]
     refuted = len(far)
     signal = max(*(abs(s.measured) for s in slopes), size / 64)
     unsteady = max(slopes, key=lambda s: s.error)
@@ -370,7 +356,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
     else:
         verdict = Verdict.AGREES
     detects = 2 * max(s.allowed for s in slopes)
-    farthest = max((s.gap for s in slopes if s.is_far), default=math.nan)
+    farthest = max((s.gap for s in slopes if s.gap > _FAR * s.allowed), default=math.nan)
     return Comparison(
         verdict=verdict,
         reason=reason,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Facts = Mapping[tuple[Any, ...], Any]
 
+ONLY = "wrong only when"
 # Trials on either side of a property, and lengths on either side of a condition on a length.
 _LEAST = 2
 # Against a single length.
@@ -99,7 +100,7 @@ def described(court: Court) -> str:
     first = fitting[0]
     if any(d.rank == first.rank and d.about != first.about for d in fitting):
         return ""
-    return f"wrong only when {first.text} ({_examples(court, first)})"
+    return f"{ONLY} {first.text} ({_examples(court, first)})"
 
 
 def counted(court: Court) -> str:
