@@ -100,6 +100,6 @@ def _placed(drawn: Drawn, device: torch.device) -> torch.Tensor:
     # Its memory holds no more than it repeats.
     tensor = tensor.permute(order).clone(memory_format=torch.contiguous_format)
     if memory.gapped:
-        tensor = torch.stack((tensor, tensor), -1)[..., 0]
+        tensor = torch.stack((tensor, torch.zeros_like(tensor)), -1)[..., 0]
     back = sorted(range(len(order)), key=lambda place: order[place])
     return tensor.permute(back).expand(shape)

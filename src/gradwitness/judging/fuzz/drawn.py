@@ -101,7 +101,7 @@ class Drawn:
 
     def __post_init__(self) -> None:
         for axis in self.memory.repeated:
-            first = np.take(self.array, [0], axis)
+            first = np.take(self.array, range(min(1, self.array.shape[axis])), axis)
             object.__setattr__(self, "array", np.broadcast_to(first, self.array.shape))
 
     @property

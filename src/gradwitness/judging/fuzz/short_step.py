@@ -33,8 +33,21 @@ _NEAR = 1e-6
 _ROUNDING = 2.0**-48
 
 
-def over_a_short_step(again: Runs, claim: Claim) -> Verdict:
+def usual_slope(claim: Claim) -> float:
+    """Return how large a slope is for a gradient of this size along no particular direction."""
+    size = _mean_size(claim.at) or 1.0
+    return float(_mean_size(claim.sent) * size * np.sqrt(claim.at.size))
+
+
+def over_a_short_step(again: Runs, claim: Claim, *, nothing: float) -> Verdict:
     """Compare a gradient with the slopes along itself and along random signs.
+
+    Parameters
+    ----------
+    again : Runs
+    claim : Claim
+    nothing : float
+        Differences that are none.
 
     Raises
     ------
@@ -47,13 +60,13 @@ def over_a_short_step(again: Runs, claim: Claim) -> Verdict:
     directions = [size * rng.choice([-1.0, 1.0], claim.at.shape) for _ in range(2)]
     directions += [claim.sent * (size / steep)] if steep else []
     rest = again.run({})
-    usual = steep * size * np.sqrt(claim.at.size)
+    usual = usual_slope(claim)
     seen, near = False, True
     for v in directions:
         slope, bends, rounding = _slope(again, claim, rest, v, _STEP)
         claimed = float((claim.sent * v).sum())
         gap = abs(claimed - slope)
-        if gap > max(_BENT * bends, claim.unseen * usual, _BENT * rounding):
+        if gap > max(_BENT * bends, claim.unseen * usual, _BENT * rounding, nothing):
             # A function that curves within the step has another slope over a part of it.
             finer, _, _ = _slope(again, claim, rest, v, _STEP / 8)
             if abs(claimed - finer) > _BENT * abs(finer - slope):

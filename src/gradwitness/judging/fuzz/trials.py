@@ -12,7 +12,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.judging.fuzz.axes import Axis, changed
 from gradwitness.judging.fuzz.drawn import CONTIGUOUS, Drawn, is_float, memory
 from gradwitness.judging.fuzz.numbers import holding, properties
-from gradwitness.judging.fuzz.short_step import over_a_short_step
+from gradwitness.judging.fuzz.short_step import over_a_short_step, usual_slope
 from gradwitness.judging.slopes import Claim, measure
 from gradwitness.verdict import Verdict
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 COTANGENT = "the cotangent"
 # Numbers of a trial's inputs and results, together.
 _MOST = 2**17
+# How far inputs are moved, of their size, and by how much a gradient may then change.
+_ROUNDED, _TREMBLING = 2.0**-44, 1e-4
+# A slope that is nothing beside that of the first trial: rounding errors where all cancels.
+_NOTHING = 1e-9
 # How often slopes over longer steps, which take long, may tell nothing.
 _PATIENCE = 4
 # Backward runs in float64: what it is off by more than so many bits is no rounding.
@@ -133,6 +137,7 @@ class Court:
         self._cotangents = cotangents
         self._unseen = unseen
         self._patience = _PATIENCE
+        self._usual: dict[int, float] = {}
         self._until = until
         self._most = most
         self._known: dict[str, Result | None] = {}
@@ -186,8 +191,7 @@ class Court:
             return None
         arrived = self._arriving(trial, results, rng)
         sent = self.subject.backward(inputs, arrived)
-        numbers = [None if g is None else g.array for g in arrived]
-        verdicts = {n: self._verdict(inputs, n, sent[n], numbers) for n in self.subject.graded}
+        verdicts = {n: self._verdict(inputs, n, sent[n], arrived) for n in self.subject.graded}
         wrong = tuple(n for n, verdict in verdicts.items() if verdict is Verdict.DISAGREES)
         if not wrong and Verdict.AGREES not in verdicts.values():
             return None
@@ -239,15 +243,19 @@ class Court:
         inputs: Inputs,
         number: int,
         sent: NDArray[Any],
-        arrived: Sequence[NDArray[Any] | None],
+        arrived: Sequence[Drawn | None],
     ) -> Verdict:
         at = inputs[number].array
         finite = np.isfinite(sent)
+        given = [None if g is None else g.array for g in arrived]
         claim = Claim(
-            0, number, at, np.where(finite, sent, 0.0), _DTYPE, arrived, (), unseen=self._unseen
+            0, number, at, np.where(finite, sent, 0.0), _DTYPE, given, (), unseen=self._unseen
         )
         again = _Again(self.subject, inputs)
-        verdict = over_a_short_step(again, claim)
+        first = self._usual.setdefault(number, usual_slope(claim))
+        verdict = over_a_short_step(again, claim, nothing=_NOTHING * first)
+        if verdict is Verdict.DISAGREES and self._trembles(inputs, arrived, claim):
+            return Verdict.INCONCLUSIVE
         if verdict is Verdict.INCONCLUSIVE and finite.all() and self._patience:
             # A function that rounds on its way may be seen to be right over longer steps.
             found = measure(again, claim).verdict
@@ -257,6 +265,21 @@ class Court:
             # It is no number where the function has a slope.
             return Verdict.DISAGREES
         return verdict
+
+    def _trembles(self, inputs: Inputs, arrived: Sequence[Drawn | None], claim: Claim) -> bool:
+        """Whether rounding the inputs would change a gradient, as that of a singular matrix.
+
+        Equal numbers stay equal, and a 0 stays 0.
+        """
+        moved = {
+            n: Drawn(d.array * (1 + _ROUNDED * np.sin(1e4 * d.array)), d.memory)
+            if is_float(d.array)
+            else d
+            for n, d in inputs.items()
+        }
+        again = self.subject.backward(moved, arrived)[claim.value]
+        change = np.nan_to_num(again, posinf=0.0, neginf=0.0) - claim.sent
+        return bool(np.linalg.norm(change) > _TREMBLING * np.linalg.norm(claim.sent))
 
     def _facts(
         self,
