@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import one_line
 from gradwitness.judging.accused import Accused, Case
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.fuzz.drawn import Drawn, memory_of
@@ -43,7 +44,7 @@ def fuzzed(findings: Sequence[Finding], accused: Sequence[Finding]) -> list[Find
         wrong = finding.verdict is Verdict.DISAGREES and finding.step is Step.BACKWARD
         if wrong and isinstance(case, Case) and case.owner not in tried and len(tried) < _MOST:
             tried.add(case.owner)
-            said.append(replace(finding, fuzz=_told(case, until)))
+            said.append(replace(finding, fuzz=one_line(_told(case, until))))
         else:
             said.append(finding)
     return said
