@@ -59,8 +59,8 @@ RIGHT: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "classes": (functional.cross_entropy, (leaf(5, 4), torch.tensor([0, 3, 2, 1, 0]))),
     "module": (torch.nn.Linear(4, 3).double(), (leaf(5, 4).double().detach().requires_grad_(),)),
     "badly conditioned": (
-        lambda b, a: torch.linalg.solve_triangular(a.tril(), b, upper=False),
-        (leaf(3, 2), leaf(3, 3, seed=1)),
+        lambda b, lu, pivots: torch.linalg.lu_solve(lu, pivots, b),
+        (leaf(3, 4), leaf(3, 3, seed=1), torch.tensor([1, 2, 3], dtype=torch.int32)),
     ),
     "reads its storage": (lambda x: x.as_strided((2, 3), (3, 1), 0), (leaf(4, 3),)),
     "symmetric": (Symmetric.apply, (symmetric(4),)),
