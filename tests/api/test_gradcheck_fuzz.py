@@ -48,6 +48,7 @@ RIGHT: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "blocks": (fuzzed.RaggedRight.apply, (leaf(3, 40),)),
     "rows": (fuzzed.RowsRight.apply, (leaf(5, 3), torch.tensor([0, 2, 4]))),
     "largest of ties": (lambda x: x.max(-1).values, (leaf(5, 4),)),
+    "median of ties": (lambda x: x.kthvalue(3).values, (leaf(5, 5, 5),)),
     "sorted": (lambda x: x.sort(-1).values.cumsum(0), (leaf(5, 4),)),
     "relu": (torch.relu, (leaf(5, 4),)),
     "norm": (lambda x: x.norm(dim=-1), (leaf(5, 4),)),

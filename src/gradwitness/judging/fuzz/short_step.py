@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _STEP = 2.0**-14
 # How much larger than what the function bends an error must be, to be none of a kink.
 _BENT = 8
+# Sums of two slopes that are held against the slope along both.
+_SUMS = 4
 # Of the gradient's size: what is nearer is right. The step's own error is some 1e-9 of it.
 _NEAR = 1e-6
 # Of the results' size: their rounding errors.
@@ -67,9 +69,16 @@ def over_a_short_step(again: Runs, claim: Claim, *, nothing: float) -> Verdict:
         claimed = float((claim.sent * v).sum())
         gap = abs(claimed - slope)
         if gap > max(_BENT * bends, claim.unseen * usual, _BENT * rounding, nothing):
-            # A function that curves within the step has another slope over a part of it.
-            finer, _, _ = _slope(again, claim, rest, v, _STEP / 8)
-            if abs(claimed - finer) > _BENT * abs(finer - slope):
+            # What curves within the step has another slope over a part of it. And where there
+            # is a kink that no line through it shows, slopes do not add up: a median of equals.
+            step = _STEP / 8
+            finer = _slope(again, claim, rest, v, step)[0]
+            off = abs(finer - slope)
+            for _ in range(_SUMS):
+                w = 2 * size * rng.standard_normal(claim.at.shape)
+                beside, both = (_slope(again, claim, rest, u, step)[0] for u in (w, v + w))
+                off = max(off, abs(both - finer - beside))
+            if abs(claimed - finer) > _BENT * off:
                 return Verdict.DISAGREES
         near &= gap <= _NEAR * usual + rounding
         seen |= abs(slope) > 2 * (_NEAR * usual + rounding)
