@@ -280,7 +280,7 @@ def test_the_state_is_as_it_was() -> None:
 def test_every_keyword_of_torch_is_taken() -> None:
     theirs = inspect.signature(torch.autograd.gradcheck).parameters
     ours = inspect.signature(gw.gradcheck).parameters
-    assert set(ours) - set(theirs) == {"seed"}
+    assert set(ours) - set(theirs) == {"seed", "fuzz"}
     for name, parameter in theirs.items():
         assert (ours[name].default, ours[name].kind) == (parameter.default, parameter.kind)
     assert gw.gradcheck(

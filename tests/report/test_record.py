@@ -67,6 +67,7 @@ def test_the_fields_of_the_schema() -> None:
     step_fields = {
         "step", "title", "verdict", "reason", "call", "node", "pass", "module", "line", "rule",
         "grade", "advice", "symbol", "wrong_at", "called", "cause", "why", "runner_up", "remedy",
+        "fuzz",
     }  # fmt: skip
     assert all(set(step) == step_fields | FIGURES for step in record["steps"])
     assert record["coverage"]["forward calls"] == {"judged": 7, "total": 7}

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradwitness._errors import InputError, MissingExtraError, Unjudgeable
 from gradwitness.api.at_leaves import at_leaves
 from gradwitness.api.claims import own_causes
+from gradwitness.api.fuzz import elsewhere, when_wrong
 from gradwitness.api.probe import probe
 from gradwitness.judging.finding import GRADIENTS
+from gradwitness.judging.fuzz.description import ONLY
 from gradwitness.judging.numbers import short
 from gradwitness.judging.probe_results import AGAIN
 from gradwitness.judging.sight import leaks as leaks_of
@@ -51,6 +53,7 @@ def gradcheck(
     fast_mode: bool = False,
     masked: bool | None = None,
     seed: int = 0,
+    fuzz: bool = False,
 ) -> bool:
     """Check a function's gradients; a drop-in replacement for ``torch.autograd.gradcheck``.
 
@@ -84,6 +87,11 @@ def gradcheck(
         Accepted and ignored: no finite differences are taken, and there is no tolerance to choose.
     seed : int, optional
         The seed of the cotangents.
+    fuzz : bool, optional
+        Also try the function in float64 at other shapes, strides and numbers than those of its
+        inputs, some 200 times. A gradient that is wrong at some of them raises, and the message
+        says at which; otherwise one line says how much was tried. What makes the function raise is
+        no trial.
 
     Returns
     -------
@@ -150,13 +158,17 @@ def gradcheck(
             "gradcheck expects at least one input tensor to require gradient, "
             "but none of them have requires_grad=True"
         )
-    verdict, said, faults = _judged(
-        subject,
-        nondet_tol=nondet_tol,
-        undefined=check_undefined_grad,
-        dtypes=check_grad_dtypes,
-    )
+    with subject.kept():
+        outcome = _judged(
+            subject,
+            nondet_tol=nondet_tol,
+            undefined=check_undefined_grad,
+            dtypes=check_grad_dtypes,
+        )
+        verdict, said, faults = _tried_elsewhere(subject, outcome) if fuzz else outcome
     if verdict is Verdict.AGREES:
+        if fuzz:
+            print(said)  # noqa: T201 (asked for)
         return True
     if raise_exception:
         raise GradcheckDisagreement(f"{verdict.value}\n{said}", faults)
@@ -183,50 +195,56 @@ class _Outcome(NamedTuple):
 
 def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: bool) -> _Outcome:
     """Return the verdict on a function and what there is to say."""
-    with subject.kept():
-        # It runs many times in any case.
-        found = probe(
-            subject.step, *subject.models, names=subject.wanted, passes=_PASSES, rerun=True
+    # It runs many times in any case.
+    found = probe(subject.step, *subject.models, names=subject.wanted, passes=_PASSES, rerun=True)
+    # How a call's result is made is no question of its gradient.
+    found = replace(found, report=found.report.judging(GRADIENTS))
+    if not subject.outputs:
+        return _told(
+            Verdict.INCONCLUSIVE,
+            "no output of the function requires a gradient",
+            "there is no backward to judge. Look for a detach(), no_grad() or a conversion to "
+            "NumPy",
         )
-        # How a call's result is made is no question of its gradient.
-        found = replace(found, report=found.report.judging(GRADIENTS))
-        if not subject.outputs:
-            return _told(
-                Verdict.INCONCLUSIVE,
-                "no output of the function requires a gradient",
-                "there is no backward to judge. Look for a detach(), no_grad() or a conversion to "
-                "NumPy",
-            )
-        told = _at_leaves(subject, found)
-        if told is not Verdict.AGREES:
-            # Where single steps could not be judged, the whole cannot be explained.
-            is_wrong = found.verdict is Verdict.DISAGREES
-            causes = own_causes(found.tape, found.report) if is_wrong else ()
-            shown = map(cause_shown, causes)
-            said = as_text(summary(found.report, found.tape), *shown, probes(found))
-            if told is Verdict.DISAGREES and not is_wrong:
-                return _slopes(subject, found)
-            return _Outcome(found.verdict, said, probe_faults(found))
-        subject.again()
-        if not subject.repeats <= nondet_tol:
-            return _told(
-                Verdict.DISAGREES,
-                "backward is not deterministic",
-                f"two runs of the same pass give gradients that differ by "
-                f"{short(subject.repeats)}; the limit is nondet_tol={nondet_tol:g}. "
-                + " ".join(note.text for note in found.notes),
-            )
-        if dtypes and subject.dtypes:
-            return _told(Verdict.DISAGREES, "formats differ", "; ".join(subject.dtypes))
-        wrong = subject.undefined() if undefined else ""
-        if wrong:
-            return _told(
-                Verdict.DISAGREES,
-                "undefined output gradients are not treated as zero",
-                f"{wrong}. In backward, treat None as zero, or leave ctx.set_materialize_grads at "
-                "True",
-            )
-        return _slopes(subject, found)
+    told = _at_leaves(subject, found)
+    if told is not Verdict.AGREES:
+        # Where single steps could not be judged, the whole cannot be explained.
+        is_wrong = found.verdict is Verdict.DISAGREES
+        causes = own_causes(found.tape, found.report) if is_wrong else ()
+        shown = map(cause_shown, causes)
+        said = as_text(summary(found.report, found.tape), *shown, probes(found))
+        if told is Verdict.DISAGREES and not is_wrong:
+            return _slopes(subject, found)
+        return _Outcome(found.verdict, said, probe_faults(found))
+    subject.again()
+    if not subject.repeats <= nondet_tol:
+        return _told(
+            Verdict.DISAGREES,
+            "backward is not deterministic",
+            f"two runs of the same pass give gradients that differ by "
+            f"{short(subject.repeats)}; the limit is nondet_tol={nondet_tol:g}. "
+            + " ".join(note.text for note in found.notes),
+        )
+    if dtypes and subject.dtypes:
+        return _told(Verdict.DISAGREES, "formats differ", "; ".join(subject.dtypes))
+    wrong = subject.undefined() if undefined else ""
+    if wrong:
+        return _told(
+            Verdict.DISAGREES,
+            "undefined output gradients are not treated as zero",
+            f"{wrong}. In backward, treat None as zero, or leave ctx.set_materialize_grads at True",
+        )
+    return _slopes(subject, found)
+
+
+def _tried_elsewhere(subject: Subject, outcome: _Outcome) -> _Outcome:
+    """Return what fuzzing adds to an outcome."""
+    if outcome.verdict is Verdict.AGREES:
+        return _told(*elsewhere(subject))
+    if outcome.verdict is Verdict.INCONCLUSIVE or ONLY in " ".join(outcome.text.split()):
+        return outcome
+    only = when_wrong(subject)
+    return outcome._replace(text=f"{outcome.text}\nfuzz: {only}") if only else outcome
 
 
 def _at_leaves(subject: Subject, found: Probe) -> Verdict:

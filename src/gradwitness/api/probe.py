@@ -10,6 +10,7 @@ from gradwitness._errors import InputError, MissingExtraError
 from gradwitness.api.arguments import KEEP
 from gradwitness.judging.accused import settled
 from gradwitness.judging.finding import Report
+from gradwitness.judging.fuzz.guilty import fuzzed
 from gradwitness.judging.local import Judge
 from gradwitness.judging.probe_results import (
     AGAIN,
@@ -25,6 +26,7 @@ from gradwitness.judging.probe_sweep import StepsCheck
 from gradwitness.judging.records import Records
 from gradwitness.judging.repeatability import Fingerprints
 from gradwitness.judging.unfelt import without_unfelt
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -239,10 +241,14 @@ class _Split:
         own = only(OWN)
         self.report = self._own.report(own if self._replayed else replace(own, complete=False))
         found = {}
+        seen = {finding.title for finding in self.report.wrong}
         for kind, findings in self._findings.items():
             passed = only(kind)
             after = settled(findings)
             judged, _ = without_unfelt(passed, after.findings, after.trusted)
+            # What is wrong already, or under an earlier probe, was tried then.
+            judged = fuzzed(judged, [f for f in findings if f.title not in seen])
+            seen |= {f.title for f in judged if f.verdict is Verdict.DISAGREES}
             found[kind] = ProbePass(kind, tuple(judged), passed, error=errors.get(kind, ""))
         if AGAIN in kinds.values():
             # Half a pass has nothing to compare.

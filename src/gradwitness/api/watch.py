@@ -353,8 +353,9 @@ def watch(
         Custom functions that may run again after the block: classes, or names such as ``"Solver"``
         and ``"mylib::solve"``. A gradient that is not the derivative of a function's recorded
         forward is compared with the function's slopes, for which it runs some 50 times, outside of
-        autograd and with copies of its operands. By default only functions do that are known to be
-        pure; True allows all, False none. Those that talk to other processes never run again.
+        autograd and with copies of its operands; if it is wrong, forward and backward run some 30
+        times more, with other strides. By default only functions do that are known to be pure;
+        True allows all, False none. Those that talk to other processes never run again.
     depth : str, optional
         How thoroughly to judge: ``full``, every number against float64; or ``fast``, at a
         fraction of that cost: products by random projections, other steps by some of their

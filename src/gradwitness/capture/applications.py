@@ -192,6 +192,7 @@ class Applications:
             copies,
             effect(inner, arguments, self._values.storage),
             self._allows(application.function),
+            self.input_names(node),
         )
 
     def allow(self, rerun: bool | Collection[Any], room: int | None) -> None:

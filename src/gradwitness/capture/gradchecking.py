@@ -12,8 +12,10 @@ from torch.overrides import TorchFunctionMode
 
 from gradwitness._errors import GradientDisagreement, InputError, Unjudgeable
 from gradwitness.capture.aside import aside, attempt, numbers_of
+from gradwitness.capture.fuzzing import Refunction
 from gradwitness.capture.keeping import Keeper
 from gradwitness.capture.source import inside_function, user_line
+from gradwitness.judging.fuzz.drawn import Drawn, lying
 from gradwitness.judging.slopes import Claim
 
 if TYPE_CHECKING:
@@ -202,6 +204,36 @@ class Subject:
         with aside():
             outputs = attempt(forward)
         return [numbers_of(output) for output in outputs]
+
+    def elsewhere(self) -> Refunction:
+        """Return the function as one of other inputs.
+
+        Raises
+        ------
+        Unjudgeable
+            If its inputs are complex.
+        """
+        tensors = dict(_named(self._inputs))
+        numbers = {name: number for number, name in enumerate(tensors)}
+
+        def apply(drawn: Mapping[int, torch.Tensor]) -> list[torch.Tensor]:
+            inputs = _replaced(self._inputs, lambda _, name: drawn[numbers[name]])
+            return [tensor for _, tensor in _named(self._fn(*inputs))]
+
+        given = {
+            numbers[name]: Drawn(
+                (self._wide(t) if t.is_floating_point() or t.is_complex() else t).cpu().numpy(),
+                lying(t.shape, t.stride()),
+            )
+            for name, t in tensors.items()
+        }
+        return Refunction(
+            apply,
+            given,
+            {number: name for name, number in numbers.items()},
+            tuple(numbers[name] for name in self.wanted),
+            {numbers[name]: tensor.device for name, tensor in tensors.items()},
+        )
 
     def _wide(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_complex() or tensor.layout is not torch.strided:

@@ -111,6 +111,20 @@ def impurity_of_backward(function: Any) -> str:
     return why or ("its backward uses a tensor from outside" if reader.looks_outside else "")
 
 
+def untried(function: Any, arguments: Iterable[Any]) -> str:
+    """Return why running a function on any other inputs is not known to do nothing but calculate.
+
+    It must be pure, forward and backward, and end whatever its numbers are.
+    """
+    why = impurity(function, arguments) or impurity_of_backward(function)
+    if why:
+        return why
+    reader = _Reader()
+    for _ in (*reader.applies(function, [None]), *reader.code(function.backward, [None])):
+        pass
+    return "it has a loop that need not end, or reads memory by strides" * reader.is_unbounded
+
+
 def _defined(op: str) -> Any:
     """Return the Python function that defines an operator of ``torch.library``, if one does."""
     namespace, name, *_ = op.split(".")
@@ -134,6 +148,8 @@ class _Reader:
         self._read: set[tuple[Any, ...]] = set()
         # Whether there is a tensor from outside, whose memory NumPy might write to.
         self.looks_outside = False
+        # Whether something may run on without end, or beyond the end of an array.
+        self.is_unbounded = False
 
     def applies(self, function: Any, arguments: Sequence[Any]) -> Iterator[str]:
         """Read the forward of an ``autograd.Function``, given the context and its arguments."""
@@ -147,6 +163,7 @@ class _Reader:
 
     def uses(self, value: Any, name: str) -> Iterator[str]:
         """Read what a name stands for."""
+        self.is_unbounded |= "stride_tricks" in str(getattr(value, "__module__", ""))
         if isinstance(value, tuple | frozenset):
             for element in value:
                 yield from self.uses(element, name)
@@ -215,8 +232,14 @@ class _Reader:
         where = f"{function.__name__} "
         chain = _Chain(function, given, outer)
         last: tuple[str, ...] = ()
-        imports = any(step.opname == "IMPORT_NAME" for step in dis.get_instructions(code))
-        for instruction in dis.get_instructions(code):
+        steps = [*dis.get_instructions(code)]
+        imports = any(step.opname == "IMPORT_NAME" for step in steps)
+        kinds = {step.offset: step.opname for step in steps}
+        # What jumps back to where no iterator is asked for more is `while`.
+        self.is_unbounded |= any(
+            "JUMP_BACKWARD" in step.opname and kinds[step.argval] != "FOR_ITER" for step in steps
+        )
+        for instruction in steps:
             op, argument = instruction.opname, instruction.argval
             if op in _SILENT or chain.follows(op, argument):
                 continue

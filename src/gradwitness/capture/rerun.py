@@ -11,9 +11,11 @@ import torch
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.capture.aside import aside, attempt, numbers_of
-from gradwitness.capture.purity import TALKS, impurity, impurity_of_backward
+from gradwitness.capture.fuzzing import Refunction
+from gradwitness.capture.purity import TALKS, impurity, impurity_of_backward, untried
 from gradwitness.capture.source import tensors_in
 from gradwitness.engine.floats import is_float
+from gradwitness.judging.fuzz.drawn import Drawn, memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,9 +75,15 @@ class Rerun:
     """
 
     def __init__(
-        self, application: Application, values: dict[int, Value], effect: str, allowed: bool | None
+        self,
+        application: Application,
+        values: dict[int, Value],
+        effect: str,
+        allowed: bool | None,
+        names: Sequence[str] = (),
     ) -> None:
         self._application = application
+        self._names = names
         self._effect = effect
         self._allowed = allowed
         self.values = values
@@ -132,12 +140,51 @@ class Rerun:
         assert numbers is not None  # noqa: S101 (torch returns a tensor, or raises)
         return numbers
 
+    def elsewhere(self, operand: int) -> tuple[Refunction, bool]:
+        """Return it as a function of other inputs, and whether they may have other shapes.
+
+        Raises
+        ------
+        Unjudgeable
+            If it may not run there.
+        """
+        application = self._application
+        held = {one.value: one for one in application.tensors()}
+        arguments = [_without_tensors(argument) for argument in application.arguments]
+        unknown = self._effect or untried(application.function, arguments)
+        why = self.refusal() or unknown * (not self._allowed)
+        if why:
+            raise Unjudgeable(why)
+        given = {}
+        for number in held:
+            array = self.values[number].array
+            if array is None or array.dtype.kind == "c" or self.values[number].sparse:
+                raise Unjudgeable("its operands are complex, sparse or not known")
+            kept = array.astype(np.float64) if is_float(self.values[number].dtype) else array
+            given[number] = Drawn(kept, memory_of(self.values[number]))
+        names = {one.value: k for k, one in reversed([*enumerate(application.tensors())])}
+        said = {
+            n: f"{self._names[k]} (input {k})" if self._names else f"input {k}"
+            for n, k in names.items()
+        }
+        subject = Refunction(
+            lambda tensors: self._applied({}, placed=tensors)[0],
+            given,
+            said,
+            (operand,),
+            {n: one.device for n, one in held.items()},
+        )
+        return subject, not unknown
+
     def _applied(
-        self, moved: Mapping[int, NDArray[np.float64]], graded: int | None = None
+        self,
+        moved: Mapping[int, NDArray[np.float64]],
+        graded: int | None = None,
+        placed: Mapping[int, torch.Tensor] | None = None,
     ) -> tuple[list[torch.Tensor | None], dict[int, torch.Tensor]]:
         """Return its results, and its operands by value, of which one may need a gradient."""
         application = self._application
-        tensors: dict[int, torch.Tensor] = {}
+        tensors: dict[int, torch.Tensor] = dict(placed or {})
 
         def alive(argument: Any) -> Any:
             if isinstance(argument, Held):

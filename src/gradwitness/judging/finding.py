@@ -60,6 +60,9 @@ class Finding:
         Another cause that fits as well.
     remedy : str
         What to write instead, as a line of Python.
+    fuzz : str
+        When only it is wrong, by trials at other shapes, strides and numbers; empty if it always
+        is, or that is not known.
     forward : tuple of str
         Of a wrong custom function: what matters to the input, in torch's words.
     """
@@ -83,6 +86,7 @@ class Finding:
     why: str = ""
     runner_up: str = ""
     remedy: str = ""
+    fuzz: str = ""
     forward: tuple[str, ...] = ()
 
     @property

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradwitness.judging.fuzz.drawn import Subject
     from gradwitness.tape import Argument, Value
 
 
@@ -31,6 +32,15 @@ class Again(Runs, Protocol):
         ------
         Unjudgeable
             If it may not run again, or that fails.
+        """
+
+    def elsewhere(self, operand: int) -> tuple[Subject, bool]:
+        """Return the function as one to be tried on other inputs, and whether of other shapes.
+
+        Raises
+        ------
+        Unjudgeable
+            If it may not run there.
         """
 
 

@@ -25,6 +25,7 @@ from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Finding, Report, Step
+from gradwitness.judging.fuzz.guilty import fuzzed
 from gradwitness.judging.left_open import with_left_open
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
@@ -245,7 +246,7 @@ class Judge:
             ]
         findings, rows = by_whole_record(tape, findings, rows, self._records)
         faint = without_faint(tape, findings, rows)
-        findings = self._guilty.explained(tape, self._records, faint)
+        findings = self._explained(tape, faint, tried=wanted)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, hidden = self._followed(tape, findings, rows) if wanted else (rows, [])
         rows, cut, more = without_cut(tape, rows)
@@ -261,6 +262,11 @@ class Judge:
         """Follow what may hide under the largest number of a step to the gradients."""
         off = {at: error for sweep in self._sweeps.values() for at, error in sweep.off.items()}
         return with_left_open(tape, findings, rows, self._records, off)
+
+    def _explained(self, tape: Tape, findings: Sequence[Finding], *, tried: bool) -> list[Finding]:
+        """Return findings with causes and, if ``tried``, with when only a function is wrong."""
+        explained = self._guilty.explained(tape, self._records, findings)
+        return fuzzed(explained, self._findings) if tried else explained
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
         """Mark a call's results as inconclusive."""

@@ -127,6 +127,7 @@ def _explained(finding: Finding) -> dict[str, str]:
         "why": finding.why,
         "runner_up": finding.runner_up,
         "remedy": finding.remedy,
+        "fuzz": finding.fuzz,
     }
     is_wrong = finding.verdict is Verdict.DISAGREES
     return explained if is_wrong else dict.fromkeys(explained, "")

@@ -124,6 +124,7 @@ def _without_line(finding: Finding, lines: re.Pattern[str]) -> Finding:
         called="",
         forward=(),
         why=lines.sub(_LEFT_OUT, finding.why),
+        fuzz="",
         remedy="",
         comparison=_without_numbers(finding, lines),
     )

@@ -236,13 +236,15 @@ def next_of(finding: Finding) -> str:
 
 
 def remedied(finding: Finding) -> Iterator[tuple[str, str]]:
-    """Yield the cause of what is wrong, and what to write instead."""
+    """Yield the cause of what is wrong, when only it is, and what to write instead."""
     if finding.cause:
         yield "cause", finding.cause
     if finding.why:
         yield "why", finding.why
     if finding.runner_up:
         yield "or", f"{finding.runner_up}: it fits as well"
+    if finding.fuzz:
+        yield "fuzz", finding.fuzz
     if finding.remedy:
         yield "write", finding.remedy
 
