@@ -13,7 +13,7 @@ from torch import nn
 import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.compare import COARSE, compare
+from gradwitness.judging.compare import COARSE, TOO_LITTLE, compare
 from gradwitness.judging.comparison import NEAR, Comparison, in_turn
 from gradwitness.verdict import Verdict
 
@@ -70,9 +70,33 @@ def test_bounds_that_differ_in_the_last_bit_are_the_same_second_look() -> None:
     assert looks == [1]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_in_wider_formats_a_twentieth_is_no_rounding_error(dtype: str) -> None:
-    assert settled(0.0, 1.0, dtype).verdict is I
+@pytest.mark.parametrize(
+    ("dtype", "off", "verdict"),
+    # Half of the digits: the root of 2^-24, of 4, is 2^-10.
+    [("float32", 2.0**-11, A), ("float32", 2.0**-9, I), ("float32", 0.19, I), ("float64", 0.0, I)],
+)
+def test_in_wider_formats_a_twentieth_is_no_rounding_error(
+    dtype: str, off: float, verdict: Verdict
+) -> None:
+    assert settled(off, 1.0, dtype).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    # 1e-57 is 0 in float32, whatever was lost on the way; 1e-30 is not, and may not be lost.
+    ("expected", "there", "verdict"),
+    [(1e-57, 0.0, A), (1e-57, 2.0**-126, A), (1e-57, 2.0**-124, I), (1e-30, 0.0, I)],
+)
+def test_zeros_are_right_where_the_format_holds_nothing_smaller(
+    expected: float, there: float, verdict: Verdict
+) -> None:
+    bound = np.full(1, 2e-30)
+    ours = Bounded(np.full(1, expected), Arithmetic.stepwise("float32"), bound, bound)
+    found = compare(np.full(1, there), ours, "float32")
+    assert found.reason == TOO_LITTLE
+    found = in_turn(found, lambda _: (found, ours), ours)[0]
+    assert found.verdict is verdict
+    # Only an underflow would pass.
+    assert (found.detects_relative == 0) is (verdict is A)
 
 
 def bias_off(share: float) -> tuple[Verdict, str]:

@@ -20,7 +20,7 @@ from gradwitness._progress import tracked
 from gradwitness.engine.floats import SHORT, unit_roundoff, wide
 from gradwitness.judging.approximations import declarable, within
 from gradwitness.judging.compare import TOO_WIDE, Comparison, unjudged
-from gradwitness.judging.comparison import OWN
+from gradwitness.judging.comparison import OWN, by_distance
 from gradwitness.judging.finding import Finding
 from gradwitness.judging.lie_groups import Kinds, conventions
 from gradwitness.judging.outcome import Outcome, Settled
@@ -300,7 +300,7 @@ def _unmeasured(case: Case, why: str) -> Outcome:
     """Judge by the rules alone: they refute unless something speaks against their question."""
     assert case.by_rules is not None  # noqa: S101 (the caller has looked)
     if case.otherwise is not None:
-        return Outcome(case.otherwise, NORMWISE)
+        return Outcome(by_distance(case.otherwise), NORMWISE)
     if case.iteration is None:
         return Outcome(case.by_rules, f"{NORMWISE}; not measured: {why}")
     reason = f"not the derivative of the recorded forward, but {ITERATES}: {why}"

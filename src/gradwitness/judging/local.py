@@ -25,6 +25,7 @@ from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Finding, Report, Step
+from gradwitness.judging.lost import with_losses
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
@@ -251,6 +252,7 @@ class Judge:
         notes = (*unfelt, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
         doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
         doubts += _interrupted(self._steps, steps_of(tape)) if interrupted else ()
+        findings, rows = with_losses(findings, rows)
         return _final((*findings, *doubts), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
