@@ -69,13 +69,15 @@ def near(arithmetic: Arithmetic | None, dtype: str, largest: float) -> float:
     """Return how far a number may lie from float64's to be near it, whatever its bound.
 
     What 16 bits rounded may do so by a twentieth of the largest number, float32's by half of its
-    digits; and what is smaller than any normal number may be flushed to zero.
+    digits. Where all are so small that the format rounds them to zero, it is near them.
     """
     if arithmetic is None or not is_inexact(dtype):
         return 0.0
     unit = arithmetic.coarsest
     share = 1 / 20 if unit >= min(SHORT) else math.sqrt(unit)
-    return max(share * largest, float(limits(dtype).smallest_normal))
+    if largest > float(limits(dtype).smallest_subnormal) / 2:
+        return share * largest
+    return min(float(limits(name).smallest_normal) for name in (dtype, "float32"))
 
 
 def ratio_of(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np.float64]:

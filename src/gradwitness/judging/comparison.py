@@ -87,8 +87,8 @@ class Comparison:
         inf where the recorded one is float64's, too.
     near : float
         The distance up to which numbers lie near float64's: of what 16 bits rounded a twentieth of
-        the largest, in float32 half of its digits (the root of its unit roundoff); or the smallest
-        normal number.
+        the largest, in float32 half of its digits (the root of its unit roundoff). Of what is too
+        small for the format, its smallest normal number.
     surely_off : float
         How far off the right one some number is at least, whatever float64 may have lost.
     norm : float

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.finding import Finding, Row
 
-LOST = "torch lost it to rounding"
+LOST = "digits lost"
 # Less than this share of the largest number is no finding.
 _LEAST = 0.01
 _REMEDY = "compute this step in a wider format, in another order or by another formula"
@@ -57,7 +57,8 @@ def _told(comparison: Comparison) -> Comparison:
     share = c.surely_off / (c.detects / c.detects_relative)
     if not share > _LEAST:
         return c
-    off = f"{100 * share:.2g} %" if share < 1 else "more than all"
-    digits = f"{max(0.0, -math.log10(share)):.1f} digits right"
-    text = f"{LOST}: {off} of its largest number off float64's result, {digits}: {_REMEDY}"
+    text = (
+        f"{LOST}: {100 * share:.3g} % of its largest number off float64's result, "
+        f"{max(0.0, -math.log10(share)):.1f} digits right, which rounding alone may do: {_REMEDY}"
+    )
     return replace(c, reason=text)
