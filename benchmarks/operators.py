@@ -122,6 +122,7 @@ def plant(witness: gradwitness.Witness, faults: collections.Counter[str]) -> lis
         tape, values = witness.tape, list(witness.tape.values)
         layout = values[number].layout
         views = {n for c in tape.calls if c.is_view for n in c.outputs if n is not None}
+        views -= {n for sweep in tape.sweeps for run in sweep.node_runs for n in run.incoming}
         for n in {number, *(n for n in views if layout and values[n].layout == layout)}:
             values[n] = replace(values[n], array=moved)
         report = gradwitness.judge(replace(tape, values=tuple(values)))
