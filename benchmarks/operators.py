@@ -7,7 +7,7 @@ does, and has a verdict if every step agrees or disagrees; torch is right here b
 faults, so that whatever DISAGREES is listed to be looked at. A doubt may say what torch has lost.
 With ``--planted``, one number of each step that agrees is moved by a little more than the step says
 it detects, and the recording judged again: found is what disagrees, or is left in doubt where the
-step agreed by less than the worst case; placed, if no other step is accused.
+step agreed by less than the worst case; placed, if that is the first wrong step.
 Operations that leave numbers unset, samples that torch itself refuses, and tensors without
 elements do not count.
 """
@@ -122,19 +122,16 @@ def plant(witness: gradwitness.Witness, faults: collections.Counter[str]) -> lis
         tape, values = witness.tape, list(witness.tape.values)
         layout = values[number].layout
         views = {n for c in tape.calls if c.is_view for n in c.outputs if n is not None}
-        views -= {n for sweep in tape.sweeps for run in sweep.node_runs for n in run.incoming}
         for n in {number, *(n for n in views if layout and values[n].layout == layout)}:
             values[n] = replace(values[n], array=moved)
         report = gradwitness.judge(replace(tape, values=tuple(values)))
-        again = {_place(f): f for f in report.findings}
-        here, wrong = again[_place(finding)], [f for f in report.findings if f in report.wrong]
+        here = next(f for f in report.findings if _place(f) == _place(finding))
         doubted = finding.comparison.basis and here.verdict is Verdict.INCONCLUSIVE
         is_found = here.verdict is Verdict.DISAGREES or bool(doubted)
-        # What was computed from a wrong result is wrong, too, where the recording is not.
-        others = wrong if finding.step is Step.BACKWARD else wrong[:1]
+        first = report.first_wrong
         faults["planted"] += 1
         faults["found"] += is_found
-        faults["placed"] += is_found and {*map(_place, others)} <= {_place(finding)}
+        faults["placed"] += is_found and (first is None or _place(first) == _place(finding))
         if not is_found:
             passed.append(finding.title)
     return passed
@@ -151,8 +148,17 @@ def _result(tape: gradwitness.Tape, finding: Finding) -> int | None:
         return None if call.is_view else call.outputs[finding.tensor_nr]
     if finding.step is Step.BACKWARD and finding.sweep is not None:
         runs = tape.sweeps[finding.sweep].node_runs
-        return next(r.outgoing[finding.tensor_nr] for r in runs if r.node == finding.node)
+        run = next(r for r in runs if r.node == finding.node)
+        number = run.outgoing[finding.tensor_nr]
+        # What passes on the very memory that arrived cannot differ from it.
+        memory = {_memory(tape, n) for n in (*run.incoming, *run.outgoing[: finding.tensor_nr])}
+        return None if _memory(tape, number) in memory else number
     return None
+
+
+def _memory(tape: gradwitness.Tape, number: int | None) -> int | None:
+    layout = None if number is None else tape.values[number].layout
+    return number if layout is None else -1 - layout.storage
 
 
 def _moved(array: Any, finding: Finding) -> Any:

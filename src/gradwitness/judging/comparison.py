@@ -205,14 +205,17 @@ def by_distance(comparison: Comparison) -> Comparison:
 
     They are right to that, however far rounding might have moved them. A change that takes one
     further off leaves them in doubt, so that this is what the agreement detects; only beyond the
-    bound is it refuted. Where they are too small for the format, its zeros are right.
+    bound is it refuted. Where they are too small for the format, its zeros are right, and only what
+    is refuted counts.
     """
     c = comparison
     within = _is_coarse(c) and c.probable_ratio <= 1 and math.isfinite(c.detects_relative)
     if not within or c.distance > c.near:
         return c
     largest, moved = c.detects / c.detects_relative, c.near + c.distance
-    return _agreeing(c, NEAR, moved, moved / largest if largest > c.near else 0.0)
+    if largest < c.near:
+        return _agreeing(c, NEAR, c.detects, 0.0)
+    return _agreeing(c, NEAR, moved, moved / largest)
 
 
 def _is_coarse(comparison: Comparison) -> bool:
