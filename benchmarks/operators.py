@@ -197,7 +197,15 @@ def main() -> None:
     console = Console(width=160, highlight=False)
     all_of_them = operations()
     table = Table(box=None)
-    columns = ("dtype", "pairs", "agree", "share", "with a verdict", "share", "losses told")
+    columns: tuple[str, ...] = (
+        "dtype",
+        "pairs",
+        "agree",
+        "share",
+        "with a verdict",
+        "share",
+        "losses told",
+    )
     columns += ("planted", "found", "placed") if asked.planted else ()
     for column in columns:
         table.add_column(column, justify="right")
@@ -207,7 +215,8 @@ def main() -> None:
         if asked.names:
             able = [op for op in able if op.name in asked.names]
         for op in track(able, name, console=console, transient=True):
-            title, found = f"{op.name}.{op.variant_test_name}".rstrip("."), []
+            title = f"{op.name}.{op.variant_test_name}".rstrip(".")
+            found: list[Finding] = []
             for sample in samples(op, dtype, asked.samples):
                 witness = watched(op, sample)
                 found += witness.report.findings if witness else ()
