@@ -37,6 +37,7 @@ from torch.utils._pytree import tree_leaves
 import gradwitness
 from gradwitness import Verdict
 from gradwitness.judging.comparison import EMPTY
+from gradwitness.judging.doubts import FAINT
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.lost import LOST
 
@@ -126,7 +127,8 @@ def plant(witness: gradwitness.Witness, faults: collections.Counter[str]) -> lis
             values[n] = replace(values[n], array=moved)
         report = gradwitness.judge(replace(tape, values=tuple(values)))
         here = next(f for f in report.findings if _place(f) == _place(finding))
-        doubted = finding.comparison.basis and here.verdict is Verdict.INCONCLUSIVE
+        in_doubt = here.verdict is Verdict.INCONCLUSIVE or here.comparison.reason == FAINT
+        doubted = finding.comparison.basis and in_doubt
         is_found = here.verdict is Verdict.DISAGREES or bool(doubted)
         first = report.first_wrong
         faults["planted"] += 1
@@ -197,17 +199,9 @@ def main() -> None:
     console = Console(width=160, highlight=False)
     all_of_them = operations()
     table = Table(box=None)
-    columns: tuple[str, ...] = (
-        "dtype",
-        "pairs",
-        "agree",
-        "share",
-        "with a verdict",
-        "share",
-        "losses told",
-    )
-    columns += ("planted", "found", "placed") if asked.planted else ()
-    for column in columns:
+    counted = ["pairs", "agree", "share", "with a verdict", "share", "losses told"]
+    counted += ["planted", "found", "placed"] if asked.planted else []
+    for column in ("dtype", *counted):
         table.add_column(column, justify="right")
     for name in asked.dtypes.split(","):
         dtype, pairs = getattr(torch, name), Pairs()

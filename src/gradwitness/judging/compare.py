@@ -336,7 +336,7 @@ class _Scan:
     def result(self) -> Comparison:
         """Return the judgement."""
         ratio, r, w, error, bound = self._worst
-        lost = self._widest * own_share(self.arithmetic)
+        lost = self._widest and self._widest * own_share(self.arithmetic)
         detects = 2 * self._widest
         reason = ""
         unusable = next((name for name in _UNUSABLE if self._unusable[name]), None)
