@@ -1,9 +1,13 @@
 """How much of torch is judged? Torch's own sample inputs, watched. Prints a table and the reasons.
 
-``python benchmarks/operators.py [--dtypes float64,float32,...] [--samples 8] [NAME ...]``. A pair
-is one operation of torch's own test suite in one format, with its first samples, forward and
-backward under a random cotangent. It is fully judged if every step of every sample agrees; torch is
-right here but for a few known faults, so that whatever DISAGREES is listed to be looked at.
+``python benchmarks/operators.py [--dtypes float64,float32,...] [--samples 8] [--planted]
+[NAME ...]``. A pair is one operation of torch's own test suite in one format, with its first
+samples, forward and backward under a random cotangent. It agrees if every step of every sample
+does, and has a verdict if every step agrees or disagrees; torch is right here but for a few known
+faults, so that whatever DISAGREES is listed to be looked at. A doubt may say what torch has lost.
+With ``--planted``, one number of each step that agrees is moved by a little more than the step says
+it detects, and the recording judged again: found is what disagrees, or is left in doubt where the
+step agreed by less than the worst case; placed, if that is the first wrong step.
 Operations that leave numbers unset, samples that torch itself refuses, and tensors without
 elements do not count.
 """
@@ -13,13 +17,14 @@ from __future__ import annotations
 import argparse
 import collections
 import itertools
+import math
 import random
 import re
 import sys
 import types
 import unittest
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +37,9 @@ from torch.utils._pytree import tree_leaves
 import gradwitness
 from gradwitness import Verdict
 from gradwitness.judging.comparison import EMPTY
+from gradwitness.judging.doubts import FAINT
+from gradwitness.judging.finding import Finding, Step
+from gradwitness.judging.lost import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +53,10 @@ class Pairs:
     """What came of the pairs of one format."""
 
     tried: int = 0
+    agreeing: int = 0
     judged: int = 0
+    told: int = 0
+    faults: collections.Counter[str] = field(default_factory=collections.Counter)
     refuted: list[str] = field(default_factory=list)
     reasons: dict[str, list[str]] = field(default_factory=lambda: collections.defaultdict(list))
 
@@ -55,7 +66,9 @@ class Pairs:
         findings = [f for f in findings if f.comparison.reason != EMPTY]
         doubtful = [f for f in findings if f.comparison.verdict is Verdict.INCONCLUSIVE]
         wrong = [f for f in findings if f.comparison.verdict is Verdict.DISAGREES]
-        self.judged += not doubtful and not wrong
+        self.agreeing += not doubtful and not wrong
+        self.judged += not doubtful
+        self.told += bool(doubtful) and all(f.comparison.reason.startswith(LOST) for f in doubtful)
         self.refuted += sorted({f"{name}: {f.title}" for f in wrong})
         for reason in {re.sub(r"\d+", "N", f.comparison.reason) for f in doubtful}:
             self.reasons[reason].append(name)
@@ -80,8 +93,8 @@ def samples(op: Any, dtype: torch.dtype, count: int) -> Iterator[Any]:
     return itertools.islice(op.sample_inputs("cpu", dtype, requires_grad=graded), count)
 
 
-def findings(op: Any, sample: Any) -> tuple[Any, ...]:
-    """Watch one sample; nothing if torch refuses it."""
+def watched(op: Any, sample: Any) -> gradwitness.Witness | None:
+    """Watch one sample; None if torch refuses it."""
     leaves = tree_leaves([sample.input, sample.args, sample.kwargs])
     leaves = [x for x in leaves if isinstance(x, torch.Tensor) and x.requires_grad]
     try:
@@ -93,8 +106,85 @@ def findings(op: Any, sample: Any) -> tuple[Any, ...]:
                 seeds = [torch.randn_like(root) for root in roots]
                 torch.autograd.grad(roots, leaves, seeds, allow_unused=True)
     except Exception:  # noqa: BLE001 (torch's own)
-        return ()
-    return witness.report.findings
+        return None
+    return witness
+
+
+def plant(witness: gradwitness.Witness, faults: collections.Counter[str]) -> list[str]:
+    """Move a number of each step that agrees, judge again, and return the steps that still do."""
+    passed = []
+    for finding in witness.report.findings:
+        if finding.comparison.verdict is not Verdict.AGREES:
+            continue
+        number = _result(witness.tape, finding)
+        moved = None if number is None else _moved(witness.tape.values[number].array, finding)
+        if number is None or moved is None:
+            continue
+        tape, values = witness.tape, list(witness.tape.values)
+        layout = values[number].layout
+        views = {n for c in tape.calls if c.is_view for n in c.outputs if n is not None}
+        for n in {number, *(n for n in views if layout and values[n].layout == layout)}:
+            values[n] = replace(values[n], array=moved)
+        report = gradwitness.judge(replace(tape, values=tuple(values)))
+        here = next(f for f in report.findings if _place(f) == _place(finding))
+        in_doubt = here.verdict is Verdict.INCONCLUSIVE or here.comparison.reason == FAINT
+        doubted = finding.comparison.basis and in_doubt
+        is_found = here.verdict is Verdict.DISAGREES or bool(doubted)
+        first = report.first_wrong
+        faults["planted"] += 1
+        faults["found"] += is_found
+        faults["placed"] += is_found and (first is None or _place(first) == _place(finding))
+        if not is_found:
+            passed.append(finding.title)
+    return passed
+
+
+def _place(finding: Finding) -> tuple[Any, ...]:
+    return finding.step, finding.title, finding.sweep, finding.tensor_nr
+
+
+def _result(tape: gradwitness.Tape, finding: Finding) -> int | None:
+    """Return the value that a step made."""
+    if finding.step is Step.FORWARD and finding.call is not None:
+        call = tape.calls[finding.call]
+        return None if call.is_view else call.outputs[finding.tensor_nr]
+    if finding.step is Step.BACKWARD and finding.sweep is not None:
+        runs = tape.sweeps[finding.sweep].node_runs
+        run = next(r for r in runs if r.node == finding.node)
+        number = run.outgoing[finding.tensor_nr]
+        # What passes on the very memory that arrived cannot differ from it.
+        memory = {_memory(tape, n) for n in (*run.incoming, *run.outgoing[: finding.tensor_nr])}
+        return None if _memory(tape, number) in memory else number
+    return None
+
+
+def _memory(tape: gradwitness.Tape, number: int | None) -> int | None:
+    layout = None if number is None else tape.values[number].layout
+    return number if layout is None else -1 - layout.storage
+
+
+def _moved(array: Any, finding: Finding) -> Any:
+    """Return an array whose largest number is moved by more than a step detects, if it can be."""
+    if array is None or not array.size or array.dtype.kind == "b":
+        return None
+    if 0 in array.strides:
+        # Numbers that share their memory move together.
+        inner = _moved(
+            array[tuple(slice(None) if s else slice(1) for s in array.strides)].copy(), finding
+        )
+        return None if inner is None else np.broadcast_to(inner, array.shape)
+    moved = np.array(array)
+    wide = moved.astype(np.complex128 if moved.dtype.kind == "c" else np.float64)
+    at = np.unravel_index(np.argmax(np.abs(wide)), wide.shape)
+    size, by = float(np.abs(wide[at])), max(finding.comparison.detects, 0.0)
+    if moved.dtype.kind in "iu":
+        by = 1.0
+    while math.isfinite(by) and abs(complex(moved[at]) - complex(wide[at])) <= by:
+        by = by * 1.01 if by > 1e-12 * size else max(2 * by, 1e-12 * size, 1e-300)
+        moved[at] = (wide[at] + by).astype(moved.dtype)
+        if abs(complex(moved[at]) - complex(wide[at])) > finding.comparison.detects:
+            break
+    return moved if np.isfinite(wide[at]) and np.isfinite(complex(moved[at])) else None
 
 
 def main() -> None:
@@ -103,12 +193,15 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--dtypes", default="float64,float32,bfloat16,complex128")
     parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--planted", action="store_true")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     console = Console(width=160, highlight=False)
     all_of_them = operations()
     table = Table(box=None)
-    for column in ("dtype", "pairs", "fully judged", "share", "refuted steps"):
+    counted = ["pairs", "agree", "share", "with a verdict", "share", "losses told"]
+    counted += ["planted", "found", "placed"] if asked.planted else []
+    for column in ("dtype", *counted):
         table.add_column(column, justify="right")
     for name in asked.dtypes.split(","):
         dtype, pairs = getattr(torch, name), Pairs()
@@ -116,11 +209,21 @@ def main() -> None:
         if asked.names:
             able = [op for op in able if op.name in asked.names]
         for op in track(able, name, console=console, transient=True):
-            found = [f for s in samples(op, dtype, asked.samples) for f in findings(op, s)]
-            pairs.add(f"{op.name}.{op.variant_test_name}".rstrip("."), found)
-        share = f"{pairs.judged / max(pairs.tried, 1):.1%}"
-        counts = (str(pairs.tried), str(pairs.judged), share, str(len(pairs.refuted)))
-        table.add_row(name, *counts)
+            title = f"{op.name}.{op.variant_test_name}".rstrip(".")
+            found: list[Finding] = []
+            for sample in samples(op, dtype, asked.samples):
+                witness = watched(op, sample)
+                found += witness.report.findings if witness else ()
+                missed = plant(witness, pairs.faults) if witness and asked.planted else ()
+                for step in missed:
+                    console.print(f"{name} not found: {title}: {step}")
+            pairs.add(title, found)
+        row = [name, str(pairs.tried)]
+        for count in (pairs.agreeing, pairs.judged):
+            row += [str(count), f"{count / max(pairs.tried, 1):.1%}"]
+        row.append(str(pairs.told))
+        row += [str(pairs.faults[k]) for k in ("planted", "found", "placed")[: 3 * asked.planted]]
+        table.add_row(*row)
         for title in pairs.refuted:
             console.print(f"{name} refuted {title}")
         for reason, ops in sorted(pairs.reasons.items(), key=lambda pair: -len(pair[1])):

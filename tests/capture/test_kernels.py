@@ -18,6 +18,7 @@ from capture.programs import leaf
 from gradwitness import Verdict
 from gradwitness.judging.compare import COARSE
 from gradwitness.judging.finding import Step
+from gradwitness.judging.lost import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +186,8 @@ def test_a_right_kernel_agrees(function: Any, dtype: torch.dtype) -> None:
     report = judged(function, dtype)
     assert not report.wrong
     # What a normwise bound in bfloat16 allows may be a tenth of the largest number.
-    assert set(report.reasons()) <= ({COARSE} if dtype is torch.bfloat16 else set())
+    wide = (COARSE, LOST) if dtype is torch.bfloat16 else ()
+    assert all(r.startswith(wide) for r in report.reasons())
     # In 16 bits its own backward, run again in float64, decides instead of a wide bound.
     measured = any(f.grade.startswith("numerical") for f in report.findings)
     assert measured is (dtype is torch.bfloat16)

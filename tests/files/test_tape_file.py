@@ -323,7 +323,7 @@ def test_it_is_an_ordinary_npz(tmp_path: Path) -> None:
         assert sorted(content) == ["array_0", "tape"]
         assert content["array_0"].tolist() == [[1.5, -2.0]]
         data = json.loads(content["tape"].tobytes().decode())
-    assert (data["format"], data["version"]) == ("gradwitness-tape", 4)
+    assert (data["format"], data["version"]) == ("gradwitness-tape", 5)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import gradwitness as gw
-from gradwitness.judging.comparison import TOO_LITTLE
 from gradwitness.judging.doubts import FAINT
+from gradwitness.judging.lost import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def test_what_has_vanished_leaves_no_gradient_in_doubt() -> None:
         ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), A
     )
     faint = [f for f in witness.report.findings if f.comparison.reason == FAINT]
-    assert len(faint) > 50
+    assert len(faint) > 40
     (note,) = witness.report.notes
     assert note.kind == "vanishing gradient"
     norms = norms_by_hand(cell)
@@ -115,8 +115,8 @@ def test_a_doubt_about_a_small_part_is_counted_in_what_the_whole_detects(
     witness = in_a_branch(other)
     (row,) = witness.report.rows
     assert (row.verdict, witness.verdict) == (verdict, verdict)
-    reasons = {f.comparison.reason for f in witness.report.findings}
-    assert (TOO_LITTLE in reasons, FAINT in reasons) == (verdict is I, verdict is A)
+    reasons = {f.comparison.reason.partition(":")[0] for f in witness.report.findings}
+    assert (LOST in reasons, FAINT.partition(":")[0] in reasons) == (verdict is I, verdict is A)
     # Of the sum, 256 is left, and twice the bound counts.
     doubt = 2 * 256 * (2**16 + 1) / (256 + other)
     assert row.doubt == pytest.approx(doubt, rel=0.1)

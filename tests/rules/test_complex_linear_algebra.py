@@ -105,6 +105,12 @@ OBLONG: dict[str, Program] = {
     "svd, one side": lambda x: linalg.svd(x, full_matrices=False)[0].abs(),
     "svd, both sides": lambda x: both_sides(*linalg.svd(x, full_matrices=False)),
     "pinv": linalg.pinv,
+    "lstsq": lambda x: [
+        y
+        for driver in ("gelsy", "gelsd")
+        for y in linalg.lstsq(x, right(x), driver=driver)[:2]
+        if y.numel()
+    ],
     "householder_product": lambda x: linalg.householder_product(
         x.tril() if x.shape[0] >= x.shape[1] else x.mT.tril(), x.diagonal() / 4
     ),

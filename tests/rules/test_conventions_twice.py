@@ -14,6 +14,7 @@ import gradwitness as gw
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.compare import COARSE
+from gradwitness.judging.lost import LOST
 from gradwitness.tape import NodeRun
 from rules.harness import make
 from rules.samples import SAMPLES
@@ -81,7 +82,8 @@ def test_every_form_is_judged_and_agrees(layer: str, choice: str, dtype: str) ->
     report = differentiated(make_layer(), sizes, CHOICES[choice], dtype == "bfloat16").report
     assert [finding.title for finding in report.wrong] == []
     # Long sums in bfloat16 may hide an error of a tenth.
-    assert set(report.reasons()) <= ({COARSE} if dtype == "bfloat16" else set())
+    wide = (COARSE, LOST) if dtype == "bfloat16" else ()
+    assert all(r.startswith(wide) for r in report.reasons())
     assert any("BackwardBackward" in finding.title for finding in report.findings) or (
         # Torch writes these out in plain operations.
         "group" in layer or choice == "bias"

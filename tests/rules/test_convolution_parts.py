@@ -12,6 +12,7 @@ import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging.compare import COARSE
+from gradwitness.judging.lost import LOST
 from gradwitness.rules.layers.convolution import convolution
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def test_torchs_own_kernels_stay_within_the_bound(
             torch.autograd.backward(y, torch.randn_like(y))
         # Of sums in bfloat16 not all would show an error of a tenth.
         assert (witness.verdict is gw.Verdict.DISAGREES) is wrong
-        assert set(witness.report.reasons()) <= {COARSE}
+        assert all(r.startswith((COARSE, LOST)) for r in witness.report.reasons())
         steps = [f for f in witness.report.findings if "onvolution" in f.title]
         assert not any(f.comparison.suspicious for f in steps)
         worst += [f.comparison.ratio for f in steps if np.isfinite(f.comparison.ratio)]

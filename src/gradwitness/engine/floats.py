@@ -199,11 +199,15 @@ class Arithmetic:
         return replace(base, accumulate=base.unit, store=0.0)
 
     @property
-    def own_share(self) -> float | None:
-        """What share of a bound the witness's own rounding may be; None if no 16 bits rounded."""
+    def own_share(self) -> float:
+        """What share of a bound the witness's own rounding may be; inf in its own format."""
         least = min(self.unit, self.accumulate)
-        short = max(self.unit, self.accumulate, self.store, self.final) >= min(SHORT)
-        return WITNESS_UNIT / least if short and least > 2 * WITNESS_UNIT else None
+        return WITNESS_UNIT / least if least > 2 * WITNESS_UNIT else math.inf
+
+    @property
+    def coarsest(self) -> float:
+        """The largest unit roundoff that a step may have met."""
+        return max(self.unit, self.accumulate, self.store, self.final)
 
     def worst_growth(self, n: float) -> float:
         """Relative growth of a reduction with n roundings in the worst case."""

@@ -79,7 +79,7 @@ def save_tape(tape: Tape, path: str | os.PathLike[str]) -> None:
     entries: list[int | None] = []
     entry_numbers: dict[Any, int] = {}
     for value in tape.values:
-        if value.array is None or value.sparse:
+        if value.array is None:
             entries.append(None)
             continue
         key = (value.dtype, *_memory(value.array))

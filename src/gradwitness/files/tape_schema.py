@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     ArrayReader: TypeAlias = Callable[[int, tuple[int, ...], str], NDArray[np.generic]]
 
 FORMAT = "gradwitness-tape"
-VERSION = 4
+VERSION = 5
 
 _KINDS = {kind for name, kind in vars(Kind).items() if name.isupper()}
 
@@ -74,7 +74,7 @@ def encode(tape: Tape, entries: Sequence[int | None]) -> dict[str, Any]:
     """Convert a tape to JSON data; ``entries`` has the number of each value's entry, if any."""
     values = [
         {
-            **_fields(value, "array", "freed", "sparse"),
+            **_fields(value, "array", "freed"),
             "array": entry,
             # Where numbers lay that are not there helps nobody.
             "layout": None if entry is None else _plain(value.layout),
@@ -196,6 +196,7 @@ def _values(array: ArrayReader) -> Reader[tuple[Value, ...]]:
         layout=optional(layout),
         name=text,
         requires_grad=flag,
+        sparse=size,
     )
 
     def complete(data: Any, where: str) -> tuple[Value, ...]:

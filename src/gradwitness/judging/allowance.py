@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradwitness.engine.floats import limits, part, round_to, unit_roundoff
+from gradwitness.engine.floats import SHORT, is_inexact, limits, part, round_to, unit_roundoff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +58,26 @@ def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
         single = "complex64" if w.dtype.kind == "c" else "float32"
         error = np.maximum(error, np.abs(round_to(round_to(w, single), dtype) - w))
     return np.nan_to_num(error, nan=0.0, posinf=0.0) if not np.isfinite(error).all() else error
+
+
+def own_share(arithmetic: Arithmetic | None) -> float:
+    """Return what share of a bound float64 may have lost; inf where that is not known."""
+    return math.inf if arithmetic is None else arithmetic.own_share
+
+
+def near(arithmetic: Arithmetic | None, dtype: str, largest: float) -> float:
+    """Return how far a number may lie from float64's to be near it, whatever its bound.
+
+    What 16 bits rounded may do so by a twentieth of the largest number, float32's by half of its
+    digits. Where all are so small that the format rounds them to zero, it is near them.
+    """
+    if arithmetic is None or not is_inexact(dtype):
+        return 0.0
+    unit = arithmetic.coarsest
+    share = 1 / 20 if unit >= min(SHORT) else math.sqrt(unit)
+    if largest > float(limits(dtype).smallest_subnormal) / 2:
+        return share * largest
+    return min(float(limits(name).smallest_normal) for name in (dtype, "float32"))
 
 
 def ratio_of(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from gradwitness.engine.floats import (
     ulps,
     unit_roundoff,
 )
-from gradwitness.judging.allowance import allowed, ratio_of
+from gradwitness.judging.allowance import allowed, near, own_share, ratio_of
 from gradwitness.judging.comparison import ALL_ZERO as ALL_ZERO
 from gradwitness.judging.comparison import CANCELS as CANCELS
 from gradwitness.judging.comparison import COARSE as COARSE
@@ -35,6 +35,8 @@ from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gradwitness.engine.floats import Arithmetic
 
 
 def compare(
@@ -115,7 +117,7 @@ class Comparing:
         errors = expected.errors if isinstance(expected, Bounded) else (None, None)
         final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
         if isinstance(expected, Bounded):
-            self._scan.own_share = expected.arithmetic.own_share
+            self._scan.arithmetic = expected.arithmetic
         # A kernel that works in float32 for 16-bit formats may return some results in float32.
         final = min(final, unit_roundoff(dtype))
         if isinstance(expected, Bounded) and unit_roundoff(dtype) > expected.arithmetic.unit:
@@ -145,7 +147,7 @@ class _Scan:
 
     def __init__(self, dtype: str) -> None:
         self._dtype = dtype
-        self.own_share: float | None = None  # the witness's, of a bound, where 16 bits rounded
+        self.arithmetic: Arithmetic | None = None  # in which the numbers were computed
         self._limits = limits(dtype) if is_inexact(dtype) else None
         self._size = 0
         self._refuted = 0
@@ -334,6 +336,7 @@ class _Scan:
     def result(self) -> Comparison:
         """Return the judgement."""
         ratio, r, w, error, bound = self._worst
+        lost = self._widest and self._widest * own_share(self.arithmetic)
         detects = 2 * self._widest
         reason = ""
         unusable = next((name for name in _UNUSABLE if self._unusable[name]), None)
@@ -369,9 +372,9 @@ class _Scan:
             detects=detects,
             detects_relative=detects / self._largest if self._largest else relative,
             probable_detects=2 * self._probably_widest / (self._largest or math.nan),
-            distance=math.inf
-            if self.own_share is None
-            else self._largest_error + self._widest * self.own_share,
+            distance=self._largest_error + lost,
+            surely_off=self._largest_error - lost,
+            near=near(self.arithmetic, self._dtype, self._largest),
             norm=math.sqrt(self._squares) if self._squares >= 0 else math.nan,
             relative_error=self._relative_error(),
         )

@@ -22,7 +22,8 @@ ALL_ZERO = f"every expected number is 0 and the bound is wider than what is ther
 COARSE = f"an error of a tenth of its largest number would pass: {_ELSEWHERE}"
 PROBABLE = "by the probable bound: the worst case is too wide to tell anything"
 NEAR = (
-    "by distance: within a twentieth of its largest number of float64's result; its bound is wider"
+    "by distance: within a twentieth of its largest number of float64's result, in float32 half of "
+    "the digits; its bound is wider"
 )
 IN_TURN = "rounded as its kernel adds, term after term; any order would show too little"
 OWN = "by its own formula in float64: within a twentieth of its largest number of that"
@@ -82,8 +83,14 @@ class Comparison:
     probable_detects : float
         The same for the probable bound: any larger change is at least suspicious.
     distance : float
-        Of what 16 bits rounded: the largest distance of two numbers, with what float64 may have
-        lost of the expected one. Else inf: in wider formats a twentieth is no rounding error.
+        The largest distance of two numbers, with what float64 may have lost of the expected one;
+        inf where the recorded one is float64's, too.
+    near : float
+        The distance up to which numbers lie near float64's: of what 16 bits rounded a twentieth of
+        the largest, in float32 half of its digits (the root of its unit roundoff). Of what is too
+        small for the format, its smallest normal number.
+    surely_off : float
+        How far off the right one some number is at least, whatever float64 may have lost.
     norm : float
         Euclidean norm of the recorded array.
     relative_error : float
@@ -117,6 +124,8 @@ class Comparison:
     detects_relative: float = math.nan
     probable_detects: float = math.nan
     distance: float = math.inf
+    near: float = 0.0
+    surely_off: float = -math.inf
     norm: float = math.nan
     relative_error: float = math.nan
     tolerance: float = 0.0
@@ -196,15 +205,18 @@ def by_distance(comparison: Comparison) -> Comparison:
     """Let numbers agree that lie so near to float64's that no error of a tenth is in them.
 
     They are right to that, however far rounding might have moved them. A change that takes one
-    further off than a twentieth leaves them in doubt, so that this is what the agreement detects;
-    only beyond the bound is it refuted.
+    further off leaves them in doubt, so that this is what the agreement detects; only beyond the
+    bound is it refuted. Where they are too small for the format, its zeros are right, and only what
+    is refuted counts.
     """
     c = comparison
-    if not (_is_coarse(c) and c.probable_ratio <= 1 and math.isfinite(c.detects_relative)):
+    within = _is_coarse(c) and c.probable_ratio <= 1 and math.isfinite(c.detects_relative)
+    if not within or c.distance > c.near:
         return c
-    largest = c.detects / c.detects_relative
-    moved = SHARE / 2 * largest + c.distance
-    return _agreeing(c, NEAR, moved, moved / largest) if moved <= SHARE * largest else c
+    largest, moved = c.detects / c.detects_relative, c.near + c.distance
+    if largest < c.near:
+        return _agreeing(c, NEAR, c.detects, 0.0)
+    return _agreeing(c, NEAR, moved, moved / largest)
 
 
 def _is_coarse(comparison: Comparison) -> bool:

@@ -19,7 +19,7 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_inexact
 from gradwitness.engine.tiling import is_large
-from gradwitness.judging.comparison import ALL_ZERO, COARSE, SHARE, TOO_LITTLE
+from gradwitness.judging.comparison import ALL_ZERO, COARSE, NEAR, SHARE, TOO_LITTLE
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors
 from gradwitness.judging.records import largest
@@ -54,7 +54,7 @@ class Doubts:
 
     def add(self, edge: Edge | None, comparison: Comparison) -> None:
         """Count what may hide in a gradient that was compared."""
-        if edge is not None and is_magnitude(comparison):
+        if edge is not None and (is_magnitude(comparison) or _is_underflow(comparison)):
             self._count(edge, comparison.detects)
 
     def _count(self, edge: Edge, size: Any) -> None:
@@ -108,6 +108,11 @@ def is_magnitude(comparison: Comparison) -> bool:
     """Whether a comparison is in doubt for its bound alone, which says by how much."""
     in_doubt = comparison.verdict is Verdict.INCONCLUSIVE and math.isfinite(comparison.detects)
     return in_doubt and comparison.reason in (TOO_LITTLE, COARSE, ALL_ZERO)
+
+
+def _is_underflow(comparison: Comparison) -> bool:
+    """Whether it agrees since the format holds nothing smaller: that, too, may grow on its way."""
+    return comparison.reason == NEAR and comparison.detects_relative == 0
 
 
 def is_carried(tape: Tape, finding: Finding) -> bool:

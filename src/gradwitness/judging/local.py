@@ -27,6 +27,7 @@ from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.fuzz.guilty import fuzzed
 from gradwitness.judging.left_open import with_left_open
+from gradwitness.judging.lost import with_losses
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
@@ -254,6 +255,7 @@ class Judge:
         notes = (*unfelt, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
         doubts = (*grown, *hidden, *cut, *_incomplete(failures), *cut_short(tape, rows))
         doubts += _interrupted(self._steps, steps_of(tape)) if interrupted else ()
+        findings, rows = with_losses(findings, rows)
         return _final((*findings, *doubts), tuple(rows), notes)
 
     def _followed(

@@ -139,6 +139,16 @@ def mean_over(x: Array, over: tuple[int, ...]) -> Array:
 
 
 @replaceable
+def running_places(x: Array, *, extreme: np.ufunc, axis: int) -> Array:
+    """Return where the extremes so far along an axis stand: the last of those that tie, or NaN."""
+    is_new = np.equal(x, extreme.accumulate(x, axis=axis)) | np.isnan(x)
+    steps = np.arange(x.shape[axis]).reshape(
+        [-1 if n == axis % x.ndim else 1 for n in range(x.ndim)]
+    )
+    return np.maximum.accumulate(np.where(is_new, steps, 0), axis=axis)
+
+
+@replaceable
 def scattered(numbers: Array, places: Array, size: int) -> Array:
     """Add numbers up at their places, in float32 until the end."""
     return np.bincount(places, weights=numbers, minlength=size)

@@ -164,5 +164,12 @@ def _stepwise(arithmetic: Arithmetic) -> Arithmetic:
 
 # Where a kernel stores its numbers, and in what format, whatever these are.
 COMPLEX_FUNCTIONS.update(
-    ("continue_from", "accumulate_in_format", "enter_kernel", "leave_kernel", "round_to_format")
+    (
+        "ignore_error",
+        "continue_from",
+        "accumulate_in_format",
+        "enter_kernel",
+        "leave_kernel",
+        "round_to_format",
+    )
 )

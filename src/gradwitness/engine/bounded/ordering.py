@@ -30,7 +30,7 @@ from gradwitness.engine.bounded.cumulative import rounded_at_places
 from gradwitness.engine.bounded.infinities import reduced
 from gradwitness.engine.bounded.reduction import in_no_order
 from gradwitness.engine.bounded.tables import stands_for
-from gradwitness.rules.kernel_ops import scattered
+from gradwitness.rules.kernel_ops import running_places, scattered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,6 +136,6 @@ FUNCTIONS |= {
     func.__name__: _decided
     for func in (
         np.all, np.any, np.argmax, np.argmin, np.argsort, np.argwhere, np.count_nonzero,
-        np.flatnonzero, np.isclose, np.nonzero, np.searchsorted,
+        np.flatnonzero, np.isclose, np.nonzero, np.searchsorted, running_places,
     )
 }  # fmt: skip

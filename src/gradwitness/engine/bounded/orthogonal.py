@@ -259,8 +259,8 @@ def _reflectors(func: Any, A: Bounded, *, packed: Plain, tau: Plain) -> tuple[Bo
 
 @stands_for(reflected)
 def _reflected(_: Any, B: Bounded, *, count: int) -> Bounded:
-    roundings = reflection_roundings(count, B.shape[-2])
-    lengths = np.sqrt(np.sum(B.value**2, axis=-2, keepdims=True))
+    roundings = roundings_of(B) * reflection_roundings(count, B.shape[-2])
+    lengths = np.sqrt(np.sum(np.abs(B.value) ** 2, axis=-2, keepdims=True))
 
     def bound(e: Error, growth: Callable[[float], float]) -> Plain:
         moved = np.broadcast_to(growth(roundings) * lengths, B.shape)
@@ -346,6 +346,7 @@ COMPLEX_FUNCTIONS.update(
         "singular_factors",
         "orthogonal_factors",
         "pseudoinverse",
+        "reflected",
         "reflectors",
     )
 )

@@ -46,6 +46,7 @@ class _Loss(NamedTuple):
     name: str
     dtype: str
     share: float
+    is_sum: bool
 
 
 class LostSums(Detector):
@@ -98,7 +99,7 @@ class LostSums(Detector):
             share = float(np.linalg.norm(self.records(number) - exact[k])) / (size or math.inf)
             least = float(limits(dtype).eps) ** (1 - _DIGITS)
             if size > noise and share > max(_LOST, least):
-                self._losses.append(_Loss(finding, self._leaf(edge.node), dtype, share))
+                self._losses.append(_Loss(finding, self._leaf(edge.node), dtype, share, each > 1))
 
     def _is_long(self, k: int, node_run: NodeRun) -> bool:
         """Whether so many terms are added that the format cannot hold their sum's last ones.
@@ -143,10 +144,13 @@ def _note(title: str, losses: list[_Loss]) -> Note:
         "Accumulate in float32: compute this step from `.float()`, or let autocast do it."
         if dtype in _NARROW
         else "Add in float64, or in another order: in pieces, and then these."
+        if worst.is_sum
+        else "Compute it in float64, or by a formula that does not cancel."
     )
     names = list(dict.fromkeys(loss.name for loss in losses))
+    what = "sum" if worst.is_sum else "arithmetic"
     text = (
-        f"torch's {dtype} sum lost it: {listed(names)} {'is' if len(names) == 1 else 'are'} "
+        f"torch's {dtype} {what} lost it: {listed(names)} {'is' if len(names) == 1 else 'are'} "
         f"{100 * worst.share:.2g} % off the float64 result of the same numbers in {title}, "
         f"{max(digits, 0):.1f} of {full:.1f} decimal digits right. {remedy}"
     )

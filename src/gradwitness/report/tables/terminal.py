@@ -21,6 +21,7 @@ from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
 from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
 from gradwitness.judging.depth import FULL
 from gradwitness.judging.finding import GRADIENTS, Step
+from gradwitness.judging.lost import LOST
 from gradwitness.judging.numbers import digits_right, short, subscript
 from gradwitness.report.names import Names
 from gradwitness.report.tables.depth import looked_at
@@ -319,7 +320,7 @@ def totals(report: Report) -> RenderableType:
         lines.append(f"depth     {report.depth}: {looked_at(report)}\n")
     for reason, count in report.reasons().most_common(_LISTED):
         lines.append(f"inconclusive ({count}): {reason}\n", style=_STYLES[Verdict.INCONCLUSIVE])
-        if reason in (COARSE, ALL_ZERO):
+        if reason.startswith((COARSE, ALL_ZERO, LOST)):
             titles = [f.title for f in report.findings if f.comparison.reason == reason]
             more = f" and {len(titles) - _LISTED} more" if len(titles) > _LISTED else ""
             lines.append(f"          {'; '.join(titles[:_LISTED])}{more}\n")

@@ -60,7 +60,7 @@ OF_COMPLEX = frozenset(
         "sgn", "_fft_c2c", "_fft_r2c", "_fft_c2r", "var", "std", "var_mean", "std_mean",
         "linalg_vector_norm", "norm", "dist", "renorm", "_linalg_slogdet", "linalg_cholesky_ex",
         "cholesky", "cholesky_solve", "cholesky_inverse", "_linalg_eigh", "_linalg_svd",
-        "linalg_qr", "linalg_pinv", "linalg_householder_product", "ormqr", "geqrf",
+        "linalg_qr", "linalg_pinv", "linalg_lstsq", "linalg_householder_product", "ormqr", "geqrf",
         "linalg_eig", "_linalg_eigvals", "linalg_ldl_factor_ex", "linalg_ldl_solve",
     )
 )  # fmt: skip

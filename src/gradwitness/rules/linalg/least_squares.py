@@ -13,7 +13,7 @@ import numpy as np
 from gradwitness.rules.kernel_ops import ignore_error
 from gradwitness.rules.linalg.factor_dispatch import pseudoinverse, reflected
 from gradwitness.rules.linalg.matrix_functions import pinv
-from gradwitness.rules.linalg.solving import as_columns, is_vector, turned
+from gradwitness.rules.linalg.solving import adjoint, as_columns, is_vector
 from gradwitness.rules.registry import Array, rule
 
 
@@ -37,11 +37,11 @@ def least_squares(
     with_residuals = m > n and driver not in (None, "gelsy")
     right = reflected(as_columns(A, B), count=min(m, n))
     x = _inverse(A) @ right
-    squares = np.zeros_like(x, shape=(0,))
+    squares = np.zeros_like(np.real(x), shape=(0,))
     if with_residuals:
         # The least sum: to first order, an error of x does not move it.
         gap = reflected(A, count=n) @ ignore_error(x) - right
-        squares = np.sum(gap * gap, axis=-2)
+        squares = np.sum(np.real(np.conjugate(gap) * gap), axis=-2)
     if is_vector(A, B):
         x, squares = x[..., 0], squares[..., 0] if with_residuals else squares
     return x, squares, None, None
@@ -60,12 +60,12 @@ def _along(g: Any, y0: Array, A: Array, B: Array) -> tuple[Array, Array, Any]:
 @least_squares.vjp("A", "to_system_of_squares(g[0], g[1], y[0], A, B)")
 def _(g: Any, y0: Array, A: Array, B: Array) -> Array:
     of_x, x, gap = _along(g, y0, A, B)
-    back: Array = pinv.gradients["A"].function(of_x @ turned(as_columns(A, B)), _inverse(A), A)
-    return back if gap is None else back + gap @ turned(x)
+    back: Array = pinv.gradients["A"].function(of_x @ adjoint(as_columns(A, B)), _inverse(A), A)
+    return back if gap is None else back + gap @ adjoint(x)
 
 
 @least_squares.vjp("B", "to_side_of_squares(g[0], g[1], y[0], A, B)")
 def _(g: Any, y0: Array, A: Array, B: Array) -> Array:
     of_x, _, gap = _along(g, y0, A, B)
-    back = turned(_inverse(A)) @ of_x
+    back = adjoint(_inverse(A)) @ of_x
     return np.reshape(back if gap is None else back - gap, B.shape)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.kernel_ops import scattered
+from gradwitness.rules.reduce.sum_mean import axes, spread
 from gradwitness.rules.registry import Array, rule
 
 
@@ -96,6 +97,116 @@ def sparse_coo_tensor(values: Array, *, indices: Array, size: Any) -> Array:
 @sparse_coo_tensor.vjp("values", "g[indices]")
 def _(g: Array, *, indices: Array, size: Any) -> Array:
     return np.ravel(g)[_places(indices, size)]
+
+
+def _named_places(x: Array, found: Array) -> Any:
+    """Return where the numbers lie that were handed out, by the axes that are named.
+
+    Other layouts than rows one after the other have another order.
+    """
+    behind = tuple(range(x.ndim - found.ndim + 1, x.ndim))
+    places = np.any(named(x), axis=behind) if behind else named(x)
+    if np.count_nonzero(places) != len(found) or np.any(np.not_equal(x[places], found)):
+        raise NotImplementedError("numbers of a sparse tensor that do not lie row by row")
+    return places
+
+
+@rule(
+    "aten.values",
+    "y = x[named(x)]",
+    meaning="puts each number's gradient at its place",
+    given={"found": 0},
+)
+def values(x: Array, *, found: Array) -> Array:
+    return x[_named_places(x, found)]
+
+
+@values.vjp("x", "add_at(named(x), g)")
+def _(g: Array, x: Array, *, found: Array) -> Array:
+    places = _named_places(x, found)
+    sent = np.zeros_like(g, shape=x.shape)
+    sent[places] = g
+    behind = (..., *(np.newaxis,) * (x.ndim - places.ndim))
+    return np.where(places[behind], sent, -0.0)
+
+
+@rule(
+    "aten._sparse_sum",
+    "y = sum(x, dim)",
+    meaning="sends to each number that the tensor names the gradient of its sum",
+)
+def sparse_sum(x: Array, *, dim: Any = None) -> Array:
+    return np.sum(x, axis=axes(dim, x.ndim))
+
+
+@sparse_sum.vjp("x", "where(named(x), repeat(g, x, dim), 0)")
+def _(g: Array, x: Array, *, dim: Any) -> Array:
+    return _where_named(x, spread(g, x, dim, False))
+
+
+def _exponentials(x: Array, dim: int) -> tuple[Array, Array]:
+    """Return what is named, less the largest along an axis, and its exponentials."""
+    is_named = named(x)
+    top = np.max(np.where(is_named, x, -np.inf), axis=dim, keepdims=True)
+    down = np.where(is_named, x - np.where(np.isfinite(top), top, 0), 0)
+    return down, np.where(is_named, np.exp(down), 0)
+
+
+def _total(e: Array, dim: int) -> Array:
+    """Return the sum along an axis; 1 where nothing is named."""
+    total = np.sum(e, axis=dim, keepdims=True)
+    return np.where(np.equal(total, 0), 1, total)
+
+
+@rule(
+    "aten._sparse_softmax",
+    "y = where(named(x), exp(x) / sum(where(named(x), exp(x), 0), dim, True), 0)",
+    meaning="subtracts from the gradient its mean under the result's weights, and multiplies by "
+    "the result",
+    ignores=("half_to_float",),
+    composite=True,
+)
+def sparse_softmax(x: Array, *, dim: int) -> Array:
+    _, e = _exponentials(x, dim)
+    return _where_named(x, e / _total(e, dim))
+
+
+@sparse_softmax.vjp("x", "where(named(x), y * (g - sum(g * y, dim, True)), 0)")
+def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
+    return _where_named(x, y * (g - np.sum(g * y, axis=dim, keepdims=True)))
+
+
+@rule(
+    "aten._sparse_log_softmax",
+    "y = where(named(x), x - log(sum(where(named(x), exp(x), 0), dim, True)), 0)",
+    meaning="subtracts from the gradient its sum, times the softmax",
+    ignores=("half_to_float",),
+    composite=True,
+)
+def sparse_log_softmax(x: Array, *, dim: int) -> Array:
+    down, e = _exponentials(x, dim)
+    return _where_named(x, down - np.log(_total(e, dim)))
+
+
+@sparse_log_softmax.vjp(
+    "x", "where(named(x), g - exp(y) * sum(where(named(x), g, 0), dim, True), 0)"
+)
+def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
+    total = np.sum(_where_named(x, g), axis=dim, keepdims=True)
+    return _where_named(x, g - np.exp(y) * total)
+
+
+sparse_product = rule(
+    "aten._sparse_sparse_matmul",
+    "y = A @ B",
+    meaning="sends g B^T and A^T g to the factors, where they name a number",
+)(lambda A, B: A @ B)
+sparse_product.vjp("A", "where(named(A), g @ B.T, 0)")(
+    lambda g, A, B: _where_named(A, g @ np.swapaxes(B, -1, -2))
+)
+sparse_product.vjp("B", "where(named(B), A.T @ g, 0)")(
+    lambda g, A, B: _where_named(B, np.swapaxes(A, -1, -2) @ g)
+)
 
 
 @rule(

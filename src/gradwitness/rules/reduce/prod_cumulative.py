@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import accumulate_in_format
+from gradwitness.rules.kernel_ops import accumulate_in_format, running_places
 from gradwitness.rules.reduce.sum_mean import axes, spread
 from gradwitness.rules.registry import Array, Shaped, rule
 from gradwitness.rules.shape.indexing import added_up, along
@@ -76,19 +76,12 @@ def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
     return np.where(count == 0, before / np.where(zero, 1, x), np.where(first, own, 0))
 
 
-def _reached(best: Any, x: Array, dim: int) -> tuple[Array, Array]:
+def _reached(extreme: np.ufunc, x: Array, dim: int) -> tuple[Array, Array]:
     """Return running extremes and where each stands: the last of those that tie."""
-    values, places = [], []
-    for step in range(x.shape[dim]):
-        layer = np.take(x, step, axis=dim)
-        if step == 0:
-            values.append(layer)
-            places.append(np.zeros(layer.shape, dtype=np.int64))
-            continue
-        new = best(layer, values[-1]) | np.isnan(layer)
-        values.append(np.where(new, layer, values[-1]))
-        places.append(np.where(new, step, places[-1]))
-    return np.stack(values, axis=dim), np.stack(places, axis=dim)
+    if not x.ndim:
+        return x, np.zeros((), dtype=np.int64)
+    places = running_places(x, extreme=extreme, axis=dim)
+    return np.take_along_axis(x, places, dim), places
 
 
 def _back(g: Any, y1: Array, x: Shaped, *, dim: int) -> Array:
@@ -101,7 +94,7 @@ _MEANING = "adds to each element the gradients of all places where it was the {}
 
 @rule("aten.cummax", "y = running_extreme(x, dim, 1)", meaning=_MEANING.format("largest"))
 def cummax(x: Array, *, dim: int) -> tuple[Array, Array]:
-    return _reached(np.greater_equal, x, dim) if x.ndim else (x, np.zeros((), dtype=np.int64))
+    return _reached(np.maximum, x, dim)
 
 
 cummax.vjp("x", "to_running_extreme(g[0], x, dim, 1)")(_back)
@@ -109,7 +102,7 @@ cummax.vjp("x", "to_running_extreme(g[0], x, dim, 1)")(_back)
 
 @rule("aten.cummin", "y = running_extreme(x, dim, -1)", meaning=_MEANING.format("smallest"))
 def cummin(x: Array, *, dim: int) -> tuple[Array, Array]:
-    return _reached(np.less_equal, x, dim) if x.ndim else (x, np.zeros((), dtype=np.int64))
+    return _reached(np.minimum, x, dim)
 
 
 cummin.vjp("x", "to_running_extreme(g[0], x, dim, -1)")(_back)
