@@ -91,16 +91,16 @@ class LostDigits(Detector):
             and row.comparison.reason != CANCELS
             and row.digits < _KEPT * _format_digits(row.dtype)
         ]
+        poor = [row for row in poor if not is_rounding(judged, row)]
         # Finding the steps takes a pass over all numbers: only worth it for a poor gradient.
+        replayed = judged.whole_replay if poor else None
+        if replayed is None:
+            return []
         # What a custom function sends may be right without being the derivative of its record.
         doubted = {f.node for f in judged.findings if _is_doubt_of_custom(judged.tape, f)}
-        shares = _Shares(judged.tape, judged.replayed, doubted) if poor else None
-        poor = [
-            row
-            for row in poor
-            if shares is not None and shares.is_poor(row) and not is_rounding(judged, row)
-        ]
-        if shares is None or not poor:
+        shares = _Shares(judged.tape, replayed, doubted)
+        poor = [row for row in poor if shares.is_poor(row)]
+        if not poor:
             return []
         worst = shares.worst()
         full = shares.full(poor[0])
