@@ -31,20 +31,20 @@ def in_place() -> None:
     y = x * 2
     kept = y.tanh()
     y[:, 1:3].mul_(kept[:, :2])
-    (y.sigmoid() * kept).sum().backward()
+    torch.autograd.backward((y.sigmoid() * kept).sum())
 
 
 def twice() -> None:
     w = leaf(3, 3)
     loss = (w @ w).softmax(-1).square().sum()
-    loss.backward(retain_graph=True)
-    loss.backward()
+    torch.autograd.backward(loss, retain_graph=True)
+    torch.autograd.backward(loss)
 
 
 def second_order() -> None:
     x = leaf(5)
     (g,) = torch.autograd.grad(x.exp().square().sum(), x, create_graph=True)
-    g.square().sum().backward()
+    torch.autograd.backward(g.square().sum())
 
 
 def taken_within() -> None:
@@ -60,14 +60,14 @@ class Cubed(torch.autograd.Function):
         return x * x * x
 
     @staticmethod
-    def backward(ctx: Any, *g: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, *g: torch.Tensor) -> Any:
         (x,) = ctx.saved_tensors
         return 3 * x * x * g[0]
 
 
 def custom() -> None:
-    y = Cubed.apply(leaf(4).exp())
-    y.square().sum().backward()
+    y: Any = Cubed.apply(leaf(4).exp())  # type: ignore[no-untyped-call]
+    torch.autograd.backward(y.square().sum())
 
 
 def layers() -> None:
@@ -75,13 +75,14 @@ def layers() -> None:
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
     rest = nn.Sequential(nn.Flatten(), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 3))
     scores = rest(model(torch.randn(5, 2, 6, 6)))
-    nn.functional.cross_entropy(scores, torch.tensor([0, 1, 2, 0, 1])).backward()
+    loss = nn.functional.cross_entropy(scores, torch.tensor([0, 1, 2, 0, 1]))
+    torch.autograd.backward(loss)
 
 
 def recurrent() -> None:
     torch.manual_seed(0)
     y, _ = nn.LSTM(3, 4)(torch.randn(5, 2, 3))
-    y.square().sum().backward()
+    torch.autograd.backward(y.square().sum())
 
 
 PROGRAMS = (in_place, twice, second_order, taken_within, custom, layers, recurrent)
@@ -122,7 +123,7 @@ def test_memory_is_that_of_what_is_still_needed() -> None:
         y = leaf(1000)
         for _ in range(12):
             y = y + 1
-        y.sum().backward()
+        torch.autograd.backward(y.sum())
 
     tape = recorded(program)
     held: list[int] = []

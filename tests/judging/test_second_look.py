@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
 import gradwitness
 from gradwitness.engine.bounded import Bounded
 from gradwitness.rules.layers import recurrent
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_a_recurrent_layer_goes_back_through_time_once_for_all_its_gradients(
@@ -37,7 +39,7 @@ def test_a_recurrent_layer_goes_back_through_time_once_for_all_its_gradients(
 
     monkeypatch.setattr(recurrent, "_through_time", noted)
     with gradwitness.watch(layer) as witness:
-        layer(torch.randn(60, 2, 3))[0].square().mean().backward()
+        torch.autograd.backward(layer(torch.randn(60, 2, 3))[0].square().mean())
     doubted = [f for f in witness.report.findings if f.comparison.reason]
     assert len(doubted) == 4
     assert Counter(looks) == {0: 1, 1: 1, -1: 1}
