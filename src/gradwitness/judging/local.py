@@ -217,7 +217,7 @@ class Judge:
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         failures = list(tape.failures)
         wanted = self._depth == FULL and not interrupted
-        given, again = replayed, partial(replay, tape, steps=Trusting(trusted))
+        again = None if replayed else partial(replay, tape, steps=Trusting(trusted))
         if wanted and replayed is None and tape.complete and not failures:
             only = partial(replayed_gradients, tape, Trusting(trusted))
             replayed = self._attempt(only, failures.append)
@@ -248,8 +248,7 @@ class Judge:
         findings = self._guilty.explained(tape, self._records, faint)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, cut, more = without_cut(tape, rows)
-        judgement = Judgement(tape, findings, rows, replayed, again if given is None else None)
-        notes = self._panel.notes(judgement)
+        notes = self._panel.notes(Judgement(tape, findings, rows, replayed, again))
         notes = (*unfelt, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
         doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
         doubts += _interrupted(self._steps, steps_of(tape)) if interrupted else ()
