@@ -22,7 +22,7 @@ from gradwitness.capture.source import (
     is_skipped,
     tensors_in,
 )
-from gradwitness.engine.binding import operand_names
+from gradwitness.engine.binding import vjp_arguments
 from gradwitness.rules import find
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
@@ -304,9 +304,7 @@ def _used_arguments(draft: CallDraft) -> tuple[Rule, Collection[str]] | None:
     rule = find(call.base_op)
     if rule is None or rule.given:
         return None
-    named = operand_names(rule, call)
-    unused = {schema_name for name, schema_name in named.items() if name not in rule.kept}
-    return rule, [name for name in draft.arguments if name not in unused]
+    return rule, vjp_arguments(rule, call)
 
 
 def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch.Tensor]:

@@ -194,6 +194,13 @@ def operand_names(rule: rules.Rule, call: Call) -> dict[str, str]:
     return dict(zip(rule.operands, _positional(rule, call), strict=False))
 
 
+def vjp_arguments(rule: rules.Rule, call: Call) -> list[str]:
+    """Return the schema's names of the arguments that a rule's vjps may use."""
+    named = operand_names(rule, call)
+    unused = {schema_name for name, schema_name in named.items() if name not in rule.kept}
+    return [name for name in call.arguments if name not in unused]
+
+
 def _call_parameters(tape: Tape, rule: rules.Rule, call: Call) -> dict[str, Any]:
     """Return the parameters that a rule takes from the call itself.
 

@@ -12,6 +12,7 @@ from gradwitness.engine.backward import gradients, vjp
 from gradwitness.engine.binding import Lookup, bind
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.tiling import cuts, is_large, small_step
+from gradwitness.rules import find
 from gradwitness.tape import Kind, Ref
 
 if TYPE_CHECKING:
@@ -47,6 +48,21 @@ def operand_of(tape: Tape, call: Call, input_nr: int) -> tuple[str, int | None]:
     if index is not None or not isinstance(argument, Ref):
         return name, None
     return name, argument.value
+
+
+def sent_together(tape: Tape, node: Node, input_nr: int) -> frozenset[int]:
+    """Return the inputs of whose gradients a node's rule makes that of one input, at once."""
+    call = call_of(tape, node)
+    rule = None if call is None else find(call.base_op)
+    name = "" if call is None else operand_of(tape, call, input_nr)[0]
+    if call is None or rule is None or name not in rule.gradients:
+        return frozenset({input_nr})
+    several = rule.gradients[name].together
+    return frozenset(
+        k
+        for k in range(len(node.edges))
+        if k == input_nr or operand_of(tape, call, k)[0] in several
+    )
 
 
 def gradient_cuts(

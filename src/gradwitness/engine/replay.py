@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from gradwitness._progress import progress
 from gradwitness.engine.binding import Lookup, recorded
 from gradwitness.engine.custom_forwards import handed_out, unseen_in
 from gradwitness.engine.floats import chunks
+from gradwitness.engine.last_uses import ForgetfulMemory
 from gradwitness.engine.replay_memory import Memory, recorded_or_none
 from gradwitness.engine.replay_steps import Steps
 from gradwitness.rules.declarations import meant_hooks
@@ -129,18 +131,32 @@ def replay(
     return replayed(Memory(tape, leaves or {}, steps))
 
 
-def replayed(memory: Memory) -> Replay:
-    """Recompute the recording of a memory in it, by its steps."""
+def replayed_gradients(tape: Tape, steps: Steps = _EXACT) -> Replay:
+    """Recompute a recording as `replay` does, and keep only the gradients that it hands out.
+
+    Those of leaves, and those taken: everything else is forgotten as soon as no step needs it.
+    """
+    return replayed(ForgetfulMemory(tape, {}, steps), whole=False)
+
+
+def replayed(memory: Memory, *, whole: bool = True) -> Replay:
+    """Recompute the recording of a memory in it, by its steps; keep the ``whole`` of it."""
     tape = memory.tape
     trusted: list[str] = []
     arriving: dict[tuple[int, int, int], Any] = {}
+    steps = itertools.count()
     with progress("replaying in float64", steps_of(tape)) as advance:
-        for call in tape.calls:
-            trusted += filter(None, [memory.run(call)])
+
+        def begins() -> None:
+            memory.begins(next(steps))
             advance()
+
+        for call in tape.calls:
+            begins()
+            trusted += filter(None, [memory.run(call)])
         for number in range(len(tape.sweeps)):
             received, unruled = backward_pass(
-                tape, number, memory.values, steps=memory.steps, advance=advance
+                tape, number, memory.values, steps=memory.steps, begins=begins, whole=whole
             )
             arriving |= {(number, *input_nr): g for input_nr, g in received.items()}
             trusted += unruled
@@ -199,7 +215,9 @@ def backward_pass(
     values: Mapping[int, NDArray[Any]],
     instead: Mapping[int, Instead] | None = None,
     steps: Steps = _EXACT,
-    advance: Callable[[], None] = lambda: None,
+    begins: Callable[[], None] = lambda: None,
+    *,
+    whole: bool = True,
 ) -> tuple[dict[tuple[int, int], Any], list[str]]:
     """Run one backward pass from its roots; missing forward values come from the record.
 
@@ -207,10 +225,12 @@ def backward_pass(
     starts at these nodes, which map the change that arrives to the change that they send; all other
     nodes, being linear, pass it on like a gradient.
 
-    Return the gradient at each input of a node, and why recorded gradients had to be trusted: with
+    Return the gradient at each input of a node (if not ``whole``, only where it is handed out: at
+    leaves, and where it is taken), and why recorded gradients had to be trusted: with
     ``instead`` no change passes there.
     """
     sweep = tape.sweeps[number]
+    taken = {(edge.node, edge.index) for edge, _ in sweep.captured}
     arriving: dict[tuple[int, int], Any] = {}
     hooked = _hooked(tape, sweep, instead is None)
     changed = meant_hooks(sweep, LEAVING)
@@ -227,11 +247,12 @@ def backward_pass(
     for input_nr, seed in _seeds(tape, sweep) if instead is None else ():
         add(input_nr, seed)
     for node_run in sweep.node_runs:
-        advance()
+        begins()
         node = tape.nodes[node_run.node]
         if node.kind == Kind.ACCUMULATE:
             continue
-        incoming = [arriving.get((node.id, k)) for k in range(len(node_run.incoming))]
+        inputs = [(node.id, k) for k in range(len(node_run.incoming))]
+        incoming = [arriving.get(input_nr) for input_nr in inputs]
         try:
             sent = _sent(tape, node, incoming, lookup, instead, steps, node_run, changed)
         except Unjudgeable as reason:
@@ -241,4 +262,6 @@ def backward_pass(
         for target, g in zip(node.edges, sent, strict=False):
             if target is not None and g is not None:
                 add((target.node, target.index), g)
+        for input_nr in () if whole else {*inputs} - taken:
+            arriving.pop(input_nr, None)
     return arriving, trusted

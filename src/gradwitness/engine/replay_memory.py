@@ -158,6 +158,9 @@ class Memory:
             self.write(number, np.full(numbers.shape, np.nan), in_place=True)
             self.values[number] = numbers
 
+    def begins(self, step: int) -> None:
+        """Note that a step begins: they count on from the calls to the node runs."""
+
     def size(self) -> int:
         """Return how many numbers all buffers together may hold."""
         sizes = (piece.end - piece.start for piece in {*self._pieces.values()})

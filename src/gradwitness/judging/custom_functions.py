@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness._errors import RuleFailure, Unjudgeable
-from gradwitness.engine.backward import gradients
+from gradwitness.engine.backward import gradients, sending
 from gradwitness.engine.custom_forwards import connects, edge_value, handed_out, unseen_in
 from gradwitness.engine.floats import SHORT, Arithmetic, is_inexact, unit_roundoff
 from gradwitness.judging.accused import ITERATES, NORMWISE, Case
@@ -271,9 +270,9 @@ class CustomCheck:
             # Zeros, in the shape that the function chose.
             expected = np.zeros(self._tape.values[numbers[0]].shape)
         comparison = added_against(self._tape, self._records, numbers, expected)
-        return settled_by(
-            comparison, partial(self._records.sent_size, node, node_run, input_nrs[0])
-        )
+        first = input_nrs[0]
+        alone = sending(node, {first})
+        return settled_by(comparison, lambda: self._records.sent_sizes(alone, node_run)[first])
 
     def _as_in_float32(
         self, node: Node, node_run: NodeRun, input_nrs: list[int], coarse: Comparison

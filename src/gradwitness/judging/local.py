@@ -15,7 +15,7 @@ from gradwitness._failure import FAILED, failure
 from gradwitness._printable import several
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.replay import Replay, replay, steps_of
+from gradwitness.engine.replay import Replay, replay, replayed_gradients, steps_of
 from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled, unmeasured
 from gradwitness.judging.came_in import agreed, finite, forgiven
@@ -220,9 +220,10 @@ class Judge:
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         failures = list(tape.failures)
         wanted = self._depth == FULL and not interrupted
+        again = None if replayed else partial(replay, tape, steps=Trusting(trusted))
         if wanted and replayed is None and tape.complete and not failures:
-            steps = Trusting(trusted)
-            replayed = self._attempt(lambda: replay(tape, steps=steps), failures.append)
+            only = partial(replayed_gradients, tape, Trusting(trusted))
+            replayed = self._attempt(only, failures.append)
             # A rule that fails here also failed at its own step, which reports it.
             reported = {finding.comparison.reason for finding in findings}
             failures = [reason for reason in failures if reason not in reported]
@@ -251,7 +252,7 @@ class Judge:
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, hidden = self._followed(tape, findings, rows) if wanted else (rows, [])
         rows, cut, more = without_cut(tape, rows)
-        notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
+        notes = self._panel.notes(Judgement(tape, findings, rows, replayed, again))
         notes = (*unfelt, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
         doubts = (*grown, *hidden, *cut, *_incomplete(failures), *cut_short(tape, rows))
         doubts += _interrupted(self._steps, steps_of(tape)) if interrupted else ()

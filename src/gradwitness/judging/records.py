@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import gradients, sending
+from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded, unrecorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_inexact, unit_roundoff, wide
@@ -129,14 +129,14 @@ class Records:
         chosen = arithmetic or Arithmetic.stepwise(dtype if is_inexact(dtype) else "float32")
         return Bounded(self(number), chosen)
 
-    def sent_size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
-        """Return how large a gradient that a node sends is if no terms cancel; 0 if unknown."""
+    def sent_sizes(self, node: Node, node_run: NodeRun) -> list[float]:
+        """Return how large each gradient that a node sends is if no terms cancel; 0 if unknown."""
         incoming = [None if n is None else self.magnitudes(n) for n in node_run.incoming]
-        alone = sending(node, {input_nr})
         try:
-            return largest(gradients(self._tape, alone, incoming, self, None)[input_nr])
+            sent = gradients(self._tape, node, incoming, self, None)
         except Unjudgeable:
-            return 0.0
+            return [0.0] * len(node.edges)
+        return [0.0 if g is None else largest(g) for g in sent]
 
     def value(self, number: int) -> Value:
         """Return a value as it is on the tape."""

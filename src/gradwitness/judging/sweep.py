@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import gradients, sending
+from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
@@ -33,10 +33,11 @@ from gradwitness.judging.left_open import hidden
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
 from gradwitness.judging.rows import absent, row_of
+from gradwitness.judging.second_look import SecondLook
 from gradwitness.tape import Edge, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -237,26 +238,22 @@ class SweepCheck:
                     self._backward_finding(node, input_nr, names, c.comparison, case=c.case)
                     self._carried.add_recorded(node.edges[input_nr], sent)
             return
+        again = SecondLook(self.tape, self.records, node, node_run, self._expected)
         for input_nr, edge in enumerate(node.edges):
             sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
             if edge is None or (sent is None and not self._is_needed(edge)):
                 continue
-            comparison = self._outgoing(node, node_run, input_nr, sent, expected[input_nr])
+            size = partial(again.size, input_nr)
+            comparison = self._outgoing(node, node_run, sent, expected[input_nr], size)
             if comparison is None:
                 continue
             if sent is not None:
-                again = partial(self._in_turn, node, node_run, input_nr, sent)
-                comparison, expected[input_nr] = in_turn(comparison, again, expected[input_nr])
+                looked = partial(again.in_turn, input_nr, sent)
+                comparison, expected[input_nr] = in_turn(comparison, looked, expected[input_nr])
             self._backward_finding(node, input_nr, names, comparison)
             if comparison.reason == REASON and sent is not None:
                 self._carried.lose(edge)
         self._carry_on(node, node_run, tuple(expected))
-
-    def _in_turn(
-        self, node: Node, node_run: NodeRun, input_nr: int, sent: int, threads: int
-    ) -> tuple[Comparison, Any]:
-        expected = self._expected(sending(node, {input_nr}), node_run, threads)[input_nr]
-        return self.records.against(sent, expected), expected
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
         expected: tuple[Any, ...] | Unjudgeable
@@ -320,7 +317,12 @@ class SweepCheck:
         return self._needed is None or edge.node in self._needed
 
     def _outgoing(
-        self, node: Node, node_run: NodeRun, input_nr: int, sent: int | None, expected: Any
+        self,
+        node: Node,
+        node_run: NodeRun,
+        sent: int | None,
+        expected: Any,
+        size: Callable[[], float],
     ) -> Comparison | None:
         if sent is None:
             # An undefined gradient stands for zeros.
@@ -339,7 +341,7 @@ class SweepCheck:
             call = self.tape.calls[node.call]
             given = given_to(call, node_run)
             comparison = forgiven(comparison, self.records, sent, expected, given, call)
-        return settled_by(comparison, partial(self.records.sent_size, node, node_run, input_nr))
+        return settled_by(comparison, size)
 
     def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
         if self._narrows(node_run):

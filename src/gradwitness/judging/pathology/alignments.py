@@ -31,16 +31,17 @@ class Alignments(Detector):
     """Looks at what the leaves feel of a term that only log_softmax takes out."""
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
-        return [] if judged.replayed is None else list(_notes(judged, judged.replayed))
+        return list(_notes(judged))
 
 
-def _notes(judged: Judgement, replayed: Replay) -> Iterator[Note]:
+def _notes(judged: Judgement) -> Iterator[Note]:
     tape = judged.tape
     for number, sweep in enumerate(tape.sweeps):
         for node_run in sweep.node_runs:
             call = _losses_call(tape, node_run.node)
-            g = replayed.gradient(number, node_run.node)
-            if call is None or g is None:
+            replayed = None if call is None else judged.whole_replay
+            g = None if replayed is None else replayed.gradient(number, node_run.node)
+            if call is None or replayed is None or g is None:
                 continue
             added = _added(call, g, replayed)
             arriving = _carried(tape, number, node_run.node, added, replayed)

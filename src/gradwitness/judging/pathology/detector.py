@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.finding import Finding, Row
@@ -17,12 +18,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A complete tape, everything that was found, and the float64 replay if there is one."""
+    """A complete tape and everything that was found.
+
+    Attributes
+    ----------
+    replayed : Replay or None
+        In float64; it may hold no more than the gradients of the rows.
+    again : callable or None
+        Makes the replay with every number; None if ``replayed`` is that.
+    """
 
     tape: Tape
     findings: Sequence[Finding]
     rows: Sequence[Row]
     replayed: Replay | None
+    again: Callable[[], Replay] | None
+
+    @cached_property
+    def whole_replay(self) -> Replay | None:
+        """The replay with every number, if there is one: made when first asked for."""
+        return self.again() if self.replayed is not None and self.again else self.replayed
 
 
 class Detector:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.engine.backward import gradients
@@ -24,7 +22,7 @@ from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.cancelled import is_rounding
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.pathology.underflow import underflows
-from gradwitness.judging.records import largest
+from gradwitness.judging.records import Records, largest
 from gradwitness.rules import find
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
@@ -91,10 +89,9 @@ class LostDigits(Detector):
             and row.comparison.reason != CANCELS
             and row.digits < _KEPT * _format_digits(row.dtype)
         ]
-        # Finding the steps takes a pass over all numbers: only worth it for a poor gradient.
         # What a custom function sends may be right without being the derivative of its record.
         doubted = {f.node for f in judged.findings if _is_doubt_of_custom(judged.tape, f)}
-        shares = _Shares(judged.tape, judged.replayed, doubted) if poor else None
+        shares = _Shares(judged, doubted) if poor else None
         poor = [
             row
             for row in poor
@@ -102,6 +99,7 @@ class LostDigits(Detector):
         ]
         if shares is None or not poor:
             return []
+        # Finding the step takes a pass over all numbers: only worth it for a poor gradient.
         worst = shares.worst()
         full = shares.full(poor[0])
         if worst is None or worst.share < max(_LOST, _DIGITS / full):
@@ -203,10 +201,11 @@ class _Shares:
     ``doubted`` nodes lose none: the replay is no reference for what they send.
     """
 
-    def __init__(self, tape: Tape, replayed: Replay, doubted: Collection[int | None]) -> None:
-        self._tape = tape
+    def __init__(self, judged: Judgement, doubted: Collection[int | None]) -> None:
+        self._judged = judged
+        self._tape = tape = judged.tape
+        self._records = Records(tape)
         self._doubted = doubted
-        self._replayed = replayed
         self._shares_of: dict[int, float] = {}
         self._formats = _Formats(tape)
         # For each pass: the node runs that send to an input of a node, and by which edge.
@@ -219,6 +218,12 @@ class _Shares:
                     if edge is not None and g is not None:
                         senders.setdefault((edge.node, edge.index), []).append((node_run, input_nr))
             self._senders.append(senders)
+
+    @property
+    def _whole(self) -> Replay:
+        whole = self._judged.whole_replay
+        assert whole is not None  # noqa: S101 (there are no poor rows without a replay)
+        return whole
 
     def full(self, row: Row) -> float:
         """Return how many digits a gradient could have."""
@@ -306,11 +311,12 @@ class _Shares:
     def _is_zero(self, row: Row) -> bool:
         """Return whether a gradient is really zero: a sum whose terms all cancel."""
         input_nr, sweep = (row.node, row.input_nr), row.sweep
-        reference = self._replayed.gradient(sweep, *input_nr)
+        replayed = self._judged.replayed
+        reference = None if replayed is None else replayed.gradient(sweep, *input_nr)
         size = 0.0 if reference is None else largest(reference)
         for _ in range(_STEPS):
             senders = self._senders[sweep].get(input_nr, [])
-            terms = sum(self._terms(sweep, node_run, edge) for node_run, edge in senders)
+            terms = sum(self._terms(node_run, edge) for node_run, edge in senders)
             if size <= _NOISE * terms:
                 return True
             if len(senders) != 1 or not self._only_moves(senders[0][0].node):
@@ -324,20 +330,11 @@ class _Shares:
         rule = None if call is None else find(self._tape.calls[call].base_op)
         return rule is not None and all(g.reads <= {"g"} for g in rule.gradients.values())
 
-    def _terms(self, sweep: int, node_run: NodeRun, input_nr: int) -> float:
+    def _terms(self, node_run: NodeRun, input_nr: int) -> float:
         """Return how large an outgoing gradient would be if no terms cancelled."""
-        gs = [
-            self._replayed.gradient(sweep, node_run.node, k) for k in range(len(node_run.incoming))
-        ]
-        incoming = [None if g is None else np.abs(g) for g in gs]
-
-        def size(number: int) -> NDArray[Any]:
-            array = self._replayed.values.get(number)
-            if array is None:
-                raise Unjudgeable("it was not replayed")
-            return np.abs(array) if array.dtype.kind in "fc" else array
-
+        size = self._records.magnitudes
         try:
+            incoming = [None if n is None else size(n) for n in node_run.incoming]
             sent = gradients(self._tape, self._tape.nodes[node_run.node], incoming, size, None)
         except Unjudgeable:
             return 0.0
@@ -346,12 +343,12 @@ class _Shares:
     def _value(self, number: int) -> float:
         if number not in self._shares_of:
             full = _format_digits(self._formats.value(number))
-            self._shares_of[number] = self._share(number, self._replayed.values.get(number), full)
+            self._shares_of[number] = self._share(number, self._whole.values.get(number), full)
         return self._shares_of[number]
 
     def _gradient(self, sweep: int, value: int, node: int, index: int) -> float:
         full = _format_digits(self._formats.gradient(sweep, node, index))
-        return self._share(value, self._replayed.gradient(sweep, node, index), full)
+        return self._share(value, self._whole.gradient(sweep, node, index), full)
 
     def _share(self, number: int, reference: NDArray[Any] | None, full: float) -> float:
         """Return the share of right digits of a recorded array, of those it could have, 0 to 1."""

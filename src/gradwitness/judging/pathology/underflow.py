@@ -39,16 +39,15 @@ class Underflow(Detector):
 
 def underflows(judged: Judgement) -> Iterator[tuple[int, int, float]]:
     """Yield pass, node and share of each gradient that lost much of itself in float16."""
-    tape, replayed = judged.tape, judged.replayed
-    if replayed is None:
-        return
+    tape = judged.tape
     for number, sweep in enumerate(tape.sweeps):
         for run in sweep.node_runs:
             for edge, sent in zip(tape.nodes[run.node].edges, run.outgoing, strict=False):
                 if edge is None or sent is None or tape.values[sent].dtype != "float16":
                     continue
                 array = tape.values[sent].array
-                exact = replayed.gradient(number, edge.node, edge.index)
+                whole = judged.whole_replay
+                exact = None if whole is None else whole.gradient(number, edge.node, edge.index)
                 if array is None or exact is None or array.shape != exact.shape:
                     continue
                 lost = (array == 0) & (np.abs(exact) <= _LEAST)

@@ -81,7 +81,7 @@ class Geometry:
         """Return the gradient for the kernel: one product over batch and positions."""
         split = _grouped(self._padded(x), self.groups, flat=False)
         # Put in order before the windows are copied, which are so many more.
-        split = np.transpose(split, (1, 2, 0, *range(3, split.ndim)))
+        split = np.transpose(split, (1, 2, 0, *range(3, split.ndim))).copy()
         met = np.stack(self._windows(split, kernel, g.shape[2:], self.stride), axis=1)
         rows, points = math.prod(met.shape[1:3]), math.prod(met.shape[3:])
         met = np.reshape(met, (self.groups, rows, points))
