@@ -41,6 +41,10 @@ class Border:
     def attempt(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Run a step even after a failure; return None if it fails."""
         begun = time.perf_counter()
+        # What `torch.jit.trace` writes down is the program's alone.
+        traced = torch._C._get_tracing_state()
+        if traced is not None:
+            torch._C._set_tracing_state(None)
         try:
             with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
                 return step(*args, **kwargs)
@@ -48,4 +52,6 @@ class Border:
             self.failures.append(failure(error))
             return None
         finally:
+            if traced is not None:
+                torch._C._set_tracing_state(traced)
             self.seconds += time.perf_counter() - begun

@@ -18,6 +18,7 @@ from gradwitness.capture.border import Border
 from gradwitness.capture.closing import closed
 from gradwitness.capture.compiled import Compiled
 from gradwitness.capture.dispatch import DispatchRecorder
+from gradwitness.capture.fast_paths import FastPaths
 from gradwitness.capture.gradients import BackwardRecorder
 from gradwitness.capture.graph import GraphRecorder
 from gradwitness.capture.observer import Audience
@@ -190,6 +191,9 @@ class Recorder:
         # The function mode is entered last, so that it sees `backward` first.
         self._stack.enter_context(self._dispatch)
         self._stack.enter_context(self._backward)
+        paths = FastPaths(self._backward)
+        paths.start()
+        self._stack.callback(paths.stop)
         # What it took to start is before the block.
         self._border.seconds = 0.0
         self._begun = time.perf_counter()
