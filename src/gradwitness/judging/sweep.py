@@ -27,7 +27,7 @@ from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.doubts import Doubts
 from gradwitness.judging.fast.last import Last
 from gradwitness.judging.finding import Finding, Row, Step
-from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
+from gradwitness.judging.graph_queries import ancestors, operand_names, same_operand, source_of
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
@@ -267,7 +267,8 @@ class SweepCheck:
                 by_rules[k] = judged.reference
             self._backward_finding(node, k, names, c, judged.grade, judged.advice, judged.case)
             if judged.case is not None or not judged.by_rules:
-                measured.add(judged.input_nr)
+                # For all inputs that one operand enters by.
+                measured.update(same_operand(self.tape, node, judged.input_nr))
         for input_nr, sent in enumerate(node_run.outgoing):
             if isinstance(expected, Unjudgeable) or input_nr in measured or self._narrows(node_run):
                 self._carried.add_recorded(node.edges[input_nr], sent)
