@@ -186,13 +186,12 @@ class Recorder:
             self._border.take(self._trail.add, model)
         self._compiled.keep_away()
         self._stack.callback(self._compiled.let_back)
-        self._trail.start()
+        paths = FastPaths(self._backward)
+        self._trail.start(paths)
         self._stack.callback(self._trail.stop)
         # The function mode is entered last, so that it sees `backward` first.
         self._stack.enter_context(self._dispatch)
         self._stack.enter_context(self._backward)
-        paths = FastPaths(self._backward)
-        paths.start()
         self._stack.callback(paths.stop)
         # What it took to start is before the block.
         self._border.seconds = 0.0
