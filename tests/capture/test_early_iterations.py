@@ -131,7 +131,7 @@ def test_what_only_a_wide_bound_allows_is_not_called_right(
     assert "right along symmetric directions" not in str(witness)
 
 
-class OfTwo(Root):
+class OfTwo(Function):
     """z with z^3 + z = a + b, by bisections."""
 
     @staticmethod
