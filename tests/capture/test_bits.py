@@ -268,6 +268,66 @@ def test_an_error_in_a_hook_leaves_nothing_behind(where: str) -> None:
     assert witness.verdict is not gw.Verdict.DISAGREES
 
 
+def attention_alone() -> Any:
+    return nn.MultiheadAttention(8, 2, batch_first=True), lambda net, x: net(x, x, x)
+
+
+def a_layer_alone() -> Any:
+    return nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), lambda net, x: net(x)
+
+
+def padded_layers() -> Any:
+    mask = torch.arange(5) > torch.tensor([[2], [4]])
+    layers = nn.TransformerEncoder(a_layer_alone()[0], 2)
+    return layers, lambda net, x: net(x, src_key_padding_mask=mask)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("make", [attention_alone, a_layer_alone, padded_layers])
+def test_layers_take_their_fast_path(make: Callable[[], Any], frozen: bool) -> None:
+    """Torch computes them in one kernel without gradients, unless a function mode is on."""
+    net, call = make()
+    net.eval().requires_grad_(not frozen)
+    student = nn.Linear(8, 8)
+
+    def run() -> Any:
+        student.zero_grad()
+        x = torch.randn(2, 5, 8)
+        with torch.set_grad_enabled(frozen):
+            target = next(tensors(call(net, x)))
+        torch.autograd.backward((student(x)[:, : target.shape[1]] - target).square().mean())
+        return None, [target, *(p.grad for p in student.parameters())]
+
+    plain = once_or_error(run)
+    with gw.watch(judge="gradients") as witness:
+        watched = once_or_error(run)
+    assert plain == watched
+    witness.require()
+
+
+def test_an_interrupt_in_a_layer_s_fast_path_leaves_nothing_behind() -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    layer = a_layer_alone()[0].eval()
+    layer.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt), gw.watch(), torch.no_grad():
+        layer(torch.randn(2, 5, 8))
+    assert traces() == NOTHING
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("options", [{}, {"keep": 0}, {"depth": "fast"}], ids=str)
+def test_a_trace_is_of_the_program_alone(options: Any) -> None:
+    # Torch traces a second time, and raises if that gives another graph.
+    model, x = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), torch.randn(5, 6)
+    trace: Any = torch.jit.trace
+    with gw.watch(**options) as witness:
+        trace(model, x)(x).square().mean().backward()
+    witness.require()
+
+
 def test_another_thread_trains_as_it_would_alone() -> None:
     alone, threaded = train(LOOPS[1], contextlib.nullcontext), []
     with gw.watch():

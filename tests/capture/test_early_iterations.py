@@ -129,3 +129,32 @@ def test_what_only_a_wide_bound_allows_is_not_called_right(
         (apply(Conjugate, a, torch.randn(10)) * torch.arange(10.0)).sum().backward()
     assert witness.verdict is not Verdict.AGREES
     assert "right along symmetric directions" not in str(witness)
+
+
+class OfTwo(Function):
+    """z with z^3 + z = a + b, by bisections."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Any:
+        low, step = torch.full_like(a, -2.0), 4.0
+        for _ in range(60):
+            step /= 2
+            middle = low + step
+            low = torch.where(middle**3 + middle < a + b, middle, low)
+        ctx.save_for_backward(low)
+        return low
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (z,) = ctx.saved_tensors
+        return (grads[0] / (3 * z * z + 1),) * 2
+
+
+@pytest.mark.parametrize("rerun", [(), False])
+def test_one_tensor_for_two_arguments_is_one_question(rerun: Any) -> None:
+    x = torch.linspace(-0.5, 0.5, 5, dtype=torch.float64).requires_grad_()
+    with gw.watch(rerun=rerun) as witness:
+        apply(OfTwo, x, x).backward(torch.tensor([0.3, -0.7, 0.2, 0.9, -0.4]))
+    (row,) = witness.report.rows
+    right = Verdict.INCONCLUSIVE if rerun is False else Verdict.AGREES
+    assert (witness.verdict, row.verdict) == (right, right)

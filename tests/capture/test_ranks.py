@@ -76,6 +76,14 @@ def test_reduced_gradients_are_in_doubt(said: Any, name: str, by: str) -> None:
     assert text.startswith(f"{by} spread this step over ranks.")
 
 
+def test_a_look_says_no_more_than_a_full_judgement(said: Any) -> None:
+    by_looks = {name: outcome for name, outcome in said.items() if ", " in name}
+    assert len(by_looks) == 12
+    for name, outcome in by_looks.items():
+        assert outcome["verdict"] == "INCONCLUSIVE", name
+        assert set(outcome["rows"].values()) == {"INCONCLUSIVE"}, name
+
+
 @pytest.mark.parametrize(
     "name",
     ["all_reduce", "all_gather", "all_to_all", "broadcast", "reduce_function", "copy_function"],

@@ -44,8 +44,11 @@ def step(net: Any) -> Any:
     return ((net(x) - y) ** 2).mean()
 
 
+OPTIONS: dict[str, Any] = {}  # of watching
+
+
 def watched(net: Any, *, watch: Any = None) -> gw.Witness:
-    with gw.watch(net if watch is None else watch) as witness:
+    with gw.watch(net if watch is None else watch, **OPTIONS) as witness:
         step(net).backward()
     return witness
 
@@ -370,6 +373,17 @@ PROGRAMS: dict[str, Any] = {
 }
 
 
+# The same programs, looked at less thoroughly.
+BY_LOOKS = [
+    f"{name}, {depth}"
+    for name in (
+        *("replicated", "hook_that_forgets_to_divide", "hook_that_does_nothing"),
+        *("sharded_flat", "sharded", "tensor_parallel"),
+    )
+    for depth in ("fast", "sample")
+]
+
+
 def said(witness: gw.Witness) -> dict[str, Any]:
     report = witness.report
     return {
@@ -388,8 +402,10 @@ def main() -> None:
     rank, ranks, store, names = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     results = {}
-    for name in names or PROGRAMS:
-        results[name] = said(PROGRAMS[name]())
+    for name in names or [*PROGRAMS, *BY_LOOKS]:
+        program, _, depth = name.partition(", ")
+        OPTIONS["depth"] = depth or "full"
+        results[name] = said(PROGRAMS[program]())
     if rank == 0:
         Path(store + ".json").write_text(json.dumps(results))
     dist.destroy_process_group()

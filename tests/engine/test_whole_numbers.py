@@ -159,3 +159,12 @@ def test_node_of_a_copying_view_belongs_to_its_call() -> None:
     with gw.watch() as witness:
         (torch.diag(x) ** 2).sum().backward()  # type: ignore[no-untyped-call]
     assert witness.report.verdict is gw.Verdict.AGREES
+
+
+def test_sums_of_nothing_are_added_like_others() -> None:
+    # NumPy counts no places in whole numbers, whatever their weights are.
+    nothing: Any = Bounded(np.zeros(0), Arithmetic.fused("float32"), np.zeros(0), np.zeros(0))
+    sums: Any = np.bincount(np.zeros(0, dtype=np.int64), weights=nothing, minlength=3)
+    both = sums + sums
+    assert both.value.tolist() == [0, 0, 0]
+    assert all(np.max(error, initial=0) < 1e-30 for error in both.errors if error is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+# Torch's types leave out that its tracer's state can be set.
+_TRACER: Any = torch._C
 
 
 class Border:
@@ -41,6 +43,10 @@ class Border:
     def attempt(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Run a step even after a failure; return None if it fails."""
         begun = time.perf_counter()
+        # What `torch.jit.trace` writes down is the program's alone.
+        traced = _TRACER._get_tracing_state()
+        if traced is not None:
+            _TRACER._set_tracing_state(None)
         try:
             with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
                 return step(*args, **kwargs)
@@ -48,4 +54,6 @@ class Border:
             self.failures.append(failure(error))
             return None
         finally:
+            if traced is not None:
+                _TRACER._set_tracing_state(traced)
             self.seconds += time.perf_counter() - begun

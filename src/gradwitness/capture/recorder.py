@@ -18,6 +18,7 @@ from gradwitness.capture.border import Border
 from gradwitness.capture.closing import closed
 from gradwitness.capture.compiled import Compiled
 from gradwitness.capture.dispatch import DispatchRecorder
+from gradwitness.capture.fast_paths import FastPaths
 from gradwitness.capture.gradients import BackwardRecorder
 from gradwitness.capture.graph import GraphRecorder
 from gradwitness.capture.observer import Audience
@@ -185,11 +186,13 @@ class Recorder:
             self._border.take(self._trail.add, model)
         self._compiled.keep_away()
         self._stack.callback(self._compiled.let_back)
-        self._trail.start()
+        paths = FastPaths(self._backward)
+        self._trail.start(paths)
         self._stack.callback(self._trail.stop)
         # The function mode is entered last, so that it sees `backward` first.
         self._stack.enter_context(self._dispatch)
         self._stack.enter_context(self._backward)
+        self._stack.callback(paths.stop)
         # What it took to start is before the block.
         self._border.seconds = 0.0
         self._begun = time.perf_counter()

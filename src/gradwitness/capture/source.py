@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from gradwitness.capture.border import Border
     from gradwitness.capture.compiled import Compiled
+    from gradwitness.capture.fast_paths import FastPaths
 
 # Not the program's code: torch itself and this package.
 _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
@@ -132,13 +133,15 @@ class ModuleTrail:
         self._held: list[torch.nn.Module] = []
         self._handles: list[RemovableHandle] = []
 
-    def start(self) -> None:
+    def start(self, paths: FastPaths) -> None:
         """Start following every module of the process."""
 
         def before(module: torch.nn.Module, _: Any) -> None:
             self._border.take(self._enter, module)
+            paths.enter(module)
 
-        def after(_: torch.nn.Module, __: Any, ___: Any) -> None:
+        def after(module: torch.nn.Module, _: Any, __: Any) -> None:
+            paths.leave(module)
             self._border.take(self._leave)
 
         enter = torch_module.register_module_forward_pre_hook(before)

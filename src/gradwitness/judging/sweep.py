@@ -27,7 +27,7 @@ from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.doubts import Doubts
 from gradwitness.judging.fast.last import Last
 from gradwitness.judging.finding import Finding, Row, Step
-from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
+from gradwitness.judging.graph_queries import ancestors, operand_names, same_operand, source_of
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.left_open import hidden
 from gradwitness.judging.piecewise import Pieces
@@ -272,7 +272,8 @@ class SweepCheck:
             if off is not None:
                 self.off[self.number, node.id, k] = off
             if judged.case is not None or not judged.by_rules:
-                measured.add(judged.input_nr)
+                # For all inputs that one operand enters by.
+                measured.update(same_operand(self.tape, node, judged.input_nr))
         for input_nr, sent in enumerate(node_run.outgoing):
             if isinstance(expected, Unjudgeable) or input_nr in measured or self._narrows(node_run):
                 self._carried.add_recorded(node.edges[input_nr], sent)

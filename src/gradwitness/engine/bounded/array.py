@@ -299,7 +299,8 @@ def rounding(
     factor = arithmetic.unit if count == 1 else gamma(count, arithmetic.unit)
     tiny = smallest_normal(arithmetic)
 
-    magnitude = np.abs(value)
+    # Those of integers, too: they grow in place.
+    magnitude = np.abs(value).astype(np.float64, copy=False)
     smallest = np.min(magnitude, initial=np.inf) if underflows else np.inf
 
     def grow(carried: Error) -> Error:
