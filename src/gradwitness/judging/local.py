@@ -238,14 +238,7 @@ class Judge:
             told,
         )
         if not rows or any(row.comparison.reason != EMPTY for row in rows):
-            # Next to a gradient with numbers, one without leaves nothing open.
-            findings = judged
-            rows = [
-                replace(row, verdict=Verdict.AGREES, apart=None)
-                if row.comparison.reason == EMPTY
-                else row
-                for row in rows
-            ]
+            findings, rows = judged, _without_empty(rows)
         findings, rows = by_whole_record(tape, findings, rows, self._records)
         faint = without_faint(tape, findings, rows)
         findings = self._explained(tape, faint, tried=wanted)
@@ -367,6 +360,14 @@ def _interrupted(done: int, steps: int) -> tuple[Finding, ...]:
     left = "" if done < steps else ": what slopes and the float64 replay would say is not known"
     reason = f"interrupted after {done} of {several(steps, 'step', 'steps')}{left}"
     return (Finding(Step.FORWARD, "the judgement", unjudged(reason)),)
+
+
+def _without_empty(rows: Sequence[Row]) -> list[Row]:
+    """Let gradients without elements agree: next to one with numbers they leave nothing open."""
+    return [
+        replace(row, verdict=Verdict.AGREES, apart=None) if row.comparison.reason == EMPTY else row
+        for row in rows
+    ]
 
 
 def _final(
