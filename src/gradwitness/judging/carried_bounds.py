@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_inexact
+from gradwitness.engine.floats import Arithmetic, is_inexact, part
 from gradwitness.judging.comparison import (
     CANCELS,
     IN_TURN,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Edge, Node, Tape
+    from gradwitness.tape import Edge, Node, NodeRun, Tape
 
 NodeInput = tuple[int, int]  # node, input of the node
 
@@ -102,12 +103,43 @@ class Carried:
         if reason in (CANCELS, IN_TURN):
             self._bases[edge.node, edge.index] = reason
 
-    def hand_on(self, node: Node) -> None:
+    def _hand_on(self, node: Node) -> None:
         """Keep that of what a node sends which rounds nothing."""
         for k in range(len(node.outputs)):
             for edge in node.edges:
                 if edge is not None:
                     self.rests(edge, self._bases.get((node.id, k), ""))
+
+    def carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
+        """Carry what a node should have sent, or what arrived there if it rounds nothing."""
+        if narrows(self._tape, node_run):
+            # A cast: the formula rounds nothing, but the store does.
+            self._add_all_recorded(node, node_run)
+            return
+        if not any(map(self.reaches, node.edges)):
+            return
+        onward = expected
+        results = [e for e in expected if e is not None]
+        if results and all(isinstance(e, Bounded | Pieces) and e.is_exact for e in results):
+            incoming = [
+                None if number is None else self.at((node.id, index), number)
+                for index, number in enumerate(node_run.incoming)
+            ]
+            arithmetic = next(g.arithmetic for g in incoming if g is not None)
+            try:
+                onward = gradients(self._tape, node, incoming, self._records, arithmetic)
+            except Unjudgeable:
+                # A rule that goes another way where its numbers are not exact.
+                self._add_all_recorded(node, node_run)
+                return
+            self._hand_on(node)
+        for input_nr, result in enumerate(onward):
+            self.add(node.edges[input_nr], result)
+
+    def _add_all_recorded(self, node: Node, node_run: NodeRun) -> None:
+        for input_nr, sent in enumerate(node_run.outgoing):
+            if sent is not None:
+                self.add_recorded(node.edges[input_nr], sent)
 
     def keep(self, input_nr: NodeInput, number: int) -> None:
         """Keep the recorded gradient at a captured input, unless one was carried there."""
@@ -169,6 +201,12 @@ class Carried:
             return self._records.exact(number)
         except Unjudgeable:
             return None
+
+
+def narrows(tape: Tape, node_run: NodeRun) -> bool:
+    """Whether a node sends numbers of another format than it got."""
+    numbers = (*node_run.incoming, *node_run.outgoing)
+    return len({part(tape.values[n].dtype) for n in numbers if n is not None}) > 1
 
 
 def total(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived: int) -> Any:

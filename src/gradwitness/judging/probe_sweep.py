@@ -29,6 +29,3 @@ class StepsCheck(SweepCheck):
 
     def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
         """Carry nothing: no row needs it."""
-
-    def _carry(self, node: Node, input_nr: int, result: Any) -> None:
-        """Carry nothing."""

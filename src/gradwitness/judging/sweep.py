@@ -10,12 +10,16 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients
-from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.accused import Accused
 from gradwitness.judging.came_in import REASON, forgiven, given_to
-from gradwitness.judging.carried_bounds import Carried, NodeInput, arrived_in_turn, total
+from gradwitness.judging.carried_bounds import (
+    Carried,
+    NodeInput,
+    arrived_in_turn,
+    narrows,
+    total,
+)
 from gradwitness.judging.compare import (
     Comparison,
     in_turn,
@@ -275,7 +279,11 @@ class SweepCheck:
                 # For all inputs that one operand enters by.
                 measured.update(same_operand(self.tape, node, judged.input_nr))
         for input_nr, sent in enumerate(node_run.outgoing):
-            if isinstance(expected, Unjudgeable) or input_nr in measured or self._narrows(node_run):
+            if (
+                isinstance(expected, Unjudgeable)
+                or input_nr in measured
+                or narrows(self.tape, node_run)
+            ):
                 self._carried.add_recorded(node.edges[input_nr], sent)
             else:
                 self._carried.add(node.edges[input_nr], by_rules[input_nr])
@@ -345,38 +353,7 @@ class SweepCheck:
         return settled_by(comparison, size)
 
     def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
-        if self._narrows(node_run):
-            # A cast: the formula rounds nothing, but the store does.
-            self._add_recorded(node, node_run)
-            return
-        if not any(map(self._carried.reaches, node.edges)):
-            return
-        onward = expected
-        results = [e for e in expected if e is not None]
-        if results and all(isinstance(e, Bounded | Pieces) and e.is_exact for e in results):
-            incoming = [
-                None if number is None else self._carried.at((node.id, index), number)
-                for index, number in enumerate(node_run.incoming)
-            ]
-            arithmetic = next(g.arithmetic for g in incoming if g is not None)
-            try:
-                onward = gradients(self.tape, node, incoming, self.records, arithmetic)
-            except Unjudgeable:
-                # A rule that goes another way where its numbers are not exact.
-                self._add_recorded(node, node_run)
-                return
-            self._carried.hand_on(node)
-        for input_nr, result in enumerate(onward):
-            self._carried.add(node.edges[input_nr], result)
-
-    def _add_recorded(self, node: Node, node_run: NodeRun) -> None:
-        for input_nr, sent in enumerate(node_run.outgoing):
-            if sent is not None:
-                self._carried.add_recorded(node.edges[input_nr], sent)
-
-    def _narrows(self, node_run: NodeRun) -> bool:
-        numbers = (*node_run.incoming, *node_run.outgoing)
-        return len({part(self.tape.values[n].dtype) for n in numbers if n is not None}) > 1
+        self._carried.carry_on(node, node_run, expected)
 
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
         arrived = node_run.incoming[0]
