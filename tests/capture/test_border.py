@@ -135,7 +135,7 @@ BORDERS: list[tuple[Any, str]] = [
     (Records, "exact"),
     (Panel, "notes"),
     (local, "evaluate"),
-    (local, "replay"),
+    (local, "replayed_gradients"),
     (local, "finished"),
     (sweep, NAME),
 ]

@@ -66,7 +66,7 @@ def doubled(y: Any) -> Any:
 
 
 def test_what_was_judged_before_the_replay_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "replay", interrupted)
+    monkeypatch.setattr(local, "replayed_gradients", interrupted)
     witness = watched()
     assert witness.ended
     steps = len(witness.tape.calls) + sum(len(s.node_runs) for s in witness.tape.sweeps)
@@ -83,7 +83,7 @@ def test_what_was_judged_before_the_replay_stays(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_fault_that_was_found_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "replay", interrupted)
+    monkeypatch.setattr(local, "replayed_gradients", interrupted)
     witness = watched(doubled)
     assert witness.verdict is DISAGREES
     assert len(witness.report.wrong) == 1
@@ -98,7 +98,7 @@ def test_a_function_whose_slopes_are_not_known_is_in_doubt(monkeypatch: pytest.M
 
 
 def test_a_second_interrupt_leaves_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "replay", interrupted)
+    monkeypatch.setattr(local, "replayed_gradients", interrupted)
     monkeypatch.setattr(Judge, "report_so_far", interrupted)
     witness = watched()
     assert not witness.ended
@@ -146,7 +146,7 @@ def test_the_command_shows_what_a_program_s_judgement_came_to(
         "import torch\ndef step():\n    w = torch.ones(3, requires_grad=True)\n"
         "    (w * w).sum().backward()\n"
     )
-    monkeypatch.setattr(local, "replay", interrupted)
+    monkeypatch.setattr(local, "replayed_gradients", interrupted)
     result = cli("check", f"{tmp_path}/train.py:step")
     assert result.code == 130
     assert "interrupted after" in result.out

@@ -31,6 +31,8 @@ FIGURES = {
     "missed",
     "probable_detects",
     "distance",
+    "near",
+    "surely_off",
     "norm",
     "relative_error",
     "right_digits",
