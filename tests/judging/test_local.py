@@ -17,6 +17,7 @@ import gradwitness as gw
 from capture.handmade import ARRIVING, FORWARD, LEFT, SENT, WRONG, tape
 from gradwitness.capture import record
 from gradwitness.judging.finding import Finding, Step
+from gradwitness.judging.records import Records
 from gradwitness.tape import Call, NodeRun, Ref, Tape, Value, references
 
 if TYPE_CHECKING:
@@ -274,3 +275,14 @@ def test_memory_that_nobody_has_written_is_not_judged() -> None:
     (finding,) = gw.judge(Tape(values, (empty, view, product), (), ())).findings
     assert finding.call == 2
     assert finding.verdict is gw.Verdict.INCONCLUSIVE
+
+
+def test_numbers_that_python_reads_stay_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[int] = []
+    monkeypatch.setattr(Records, "expose", lambda _, number: again.append(number))
+    x: Any = torch.ones(3, requires_grad=True)
+    with gw.watch():
+        y = x * 2
+        y[0].item(), y.tolist(), bool(y[1] > 0)
+        y.sum().backward()
+    assert again == []

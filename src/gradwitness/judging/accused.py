@@ -27,7 +27,8 @@ from gradwitness.judging.outcome import Outcome, Settled
 from gradwitness.judging.own_formula import by_own_formula
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.slopes import GRADE, HIDDEN, ROUNDINGS, Claim, between, measure
-from gradwitness.judging.tangents import explaining, tangents
+from gradwitness.judging.tangents import explaining
+from gradwitness.judging.triangles import directions
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -309,7 +310,7 @@ def _unmeasured(case: Case, why: str) -> Outcome:
 
 def _tangential(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
     """Judge along the directions in which an operand may move, if the claim lies in them."""
-    for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
+    for along in directions(case.again, claim):
         comparison = measure(case.again, claim, along.project)
         if comparison.verdict is Verdict.AGREES:
             return along_only(along.name, comparison)

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from gradwitness.judging.outcome import Settled
     from gradwitness.tape import Call, Edge, LeafUpdate, NodeRun, Tape
 
+# These read numbers once, and hold no memory on to write to.
+_READS = tuple(f"{OUTSIDE}{name}" for name in ("item", "tolist", "__float__", "__int__"))
 
 T = TypeVar("T")
 
@@ -125,7 +127,7 @@ class Judge:
         unfilled = moves and bool(operands & (self._empty | self._unfilled))
         if unfilled:
             self._unfilled.update((*call.outputs, call.base))
-        if call.op.startswith(OUTSIDE):
+        if call.op.startswith(OUTSIDE) and call.op not in _READS:
             for operand in operands:
                 self._records.expose(operand)
         findings = []

@@ -105,7 +105,7 @@ class Records:
     def expose(self, number: int) -> None:
         """Stop caching a value's storage: something other than torch may write to it."""
         layout = self._tape.values[number].layout
-        if layout is None:
+        if layout is None or layout.storage in self._exposed:
             return
         self._exposed.add(layout.storage)
         for cached in list(self._cache):

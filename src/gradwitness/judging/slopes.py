@@ -310,7 +310,14 @@ def _extrapolated(along: Callable[[float], float], phi: _Phi, enough: float) -> 
     plain = better = math.nan
     for h in _STEPS:
         before, better_before = plain, better
-        ahead, behind = along(h), along(-h)
+        try:
+            ahead, behind = along(h), along(-h)
+        except Unjudgeable:
+            # So far away it may have no value, as a Cholesky factor has none.
+            if h == _STEPS[-1]:
+                raise
+            plain = better = math.nan
+            continue
         bends.append(abs(ahead - 2 * phi.at_rest + behind) / h)
         plain = (ahead - behind) / (2 * h)
         # The error of central differences falls with h^2: by 16 from step to step.

@@ -2,7 +2,8 @@
 
 A function of symmetric matrices or unit vectors may send the part of its gradient that lies among
 them, and no more. What it sends must lie there: a transposed gradient of a symmetric matrix does
-not, unless it is right.
+not, unless it is right. A function that reads one triangle is one of symmetric matrices, and what
+it sends need only be right along these.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ class Tangent:
         return bool(np.all(np.abs(sent - self.project(expected)) <= 2 * bound))
 
 
+SYMMETRIC = Tangent("symmetric", lambda v: (v + np.swapaxes(v, -1, -2)) / 2)
+
+
+def is_symmetric(at: Floats, unit: float) -> bool:
+    """Whether an operand is a symmetric matrix, or several, but for rounding."""
+    if not (at.ndim > 1 and at.shape[-1] == at.shape[-2] > 1):
+        return False
+    return bool(np.max(np.abs(at - np.swapaxes(at, -1, -2))) <= _ROUNDINGS * unit * _size(at))
+
+
 def tangents(at: Floats, sent: Floats, unit: float) -> Iterator[Tangent]:
     """Yield the directions to which both an operand and what was sent to it keep."""
     if sent.shape != at.shape or at.ndim == 0 or not sent.any():
@@ -49,11 +60,8 @@ def tangents(at: Floats, sent: Floats, unit: float) -> Iterator[Tangent]:
     def near(a: Floats, b: Floats, size: float) -> bool:
         return bool(np.max(np.abs(a - b)) <= allowed * size)
 
-    if at.ndim > 1 and at.shape[-1] == at.shape[-2] > 1:
-        flipped = np.swapaxes(at, -1, -2)
-        symmetric = Tangent("symmetric", lambda v: (v + np.swapaxes(v, -1, -2)) / 2)
-        if near(at, flipped, _size(at)) and near(symmetric.project(sent), sent, _size(sent)):
-            yield symmetric
+    if is_symmetric(at, unit) and near(SYMMETRIC.project(sent), sent, _size(sent)):
+        yield SYMMETRIC
     norms = np.sqrt(np.sum(at * at, axis=-1, keepdims=True))
     if at.shape[-1] > 1 and near(norms, np.ones(norms.shape), 1.0):
         tangent = Tangent("tangent", lambda v: v - at * np.sum(at * v, axis=-1, keepdims=True))

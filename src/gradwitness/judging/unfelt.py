@@ -24,6 +24,7 @@ from gradwitness.judging.accused import ALONG
 from gradwitness.judging.between_inputs import BETWEEN
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.note import Note
+from gradwitness.judging.tangents import SYMMETRIC
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
@@ -46,6 +47,7 @@ _ROUNDINGS = 64
 # In 16 bits 64 roundings are a quarter: there, no more than this share of it.
 _SHARE = 2.0**-6
 _OTHERS = 4
+_ALONG_SYMMETRIC = f"{ALONG} {SYMMETRIC.name} directions only"
 # A pass is run for each wrong step: beyond so many, the rest counts as felt.
 _MOST = 64
 
@@ -212,10 +214,25 @@ def _error(tape: Tape, finding: Finding) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the error of a custom function's step, and what it sent."""
     if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
         raise Unjudgeable("not the backward of a custom function")
+    if finding.grade == _ALONG_SYMMETRIC:
+        return _antisymmetric(tape, finding)
     error, sent = error_of(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
     if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
         raise Unjudgeable("something other than torch has written to the numbers since")
     return error, sent
+
+
+def _antisymmetric(tape: Tape, finding: Finding) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return a random error beside all symmetric matrices, along which there is none.
+
+    No record need show it: what a random one does not reach, none reaches.
+    """
+    runs = tape.sweeps[finding.sweep or 0].node_runs
+    number = next(r for r in runs if r.node == finding.node).outgoing[finding.tensor_nr]
+    assert number is not None  # noqa: S101 (it is right along some directions)
+    sent = recorded(tape)(number)
+    drawn = np.max(np.abs(sent)) * np.random.default_rng(0).normal(size=sent.shape)
+    return drawn - np.swapaxes(drawn, -1, -2), sent
 
 
 def is_seen(tape: Tape, sweep: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -220,3 +221,67 @@ def test_what_is_detached_is_meant() -> None:
     with gw.watch(names={"a": a, "b": b}) as witness:
         pieces(a, b.detach()).backward()
     assert kinds(witness.report.notes) == []
+
+
+def kept_by_a_loop(scores: Any) -> Any:
+    return sum(s for s in scores if s > 0)
+
+
+def largest_by_python(scores: Any) -> Any:
+    return max(*scores)
+
+
+def trimmed(scores: Any) -> Any:
+    return sum(sorted(scores, key=lambda s: s.item())[1:-1])
+
+
+def most_votes(scores: Any) -> Any:
+    votes = [((scores - s).abs() < 1).sum().item() for s in scores]
+    return scores[votes.index(max(votes))]
+
+
+def shown(scores: Any) -> Any:
+    assert scores[0].item() != scores[1:3].mean().item()
+    return scores[3:].sum()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [kept_by_a_loop, largest_by_python, trimmed, most_votes, shown],
+    ids=lambda f: f.__name__,
+)
+def test_parts_that_are_left_out_of_a_function_in_pieces_are_not_noted(
+    loss: Callable[[Any], Any],
+) -> None:
+    model = nn.Linear(3, 1)
+    with gw.watch(model) as witness:
+        loss(model(data(6))[:, 0]).backward()
+    assert witness.verdict is gw.Verdict.AGREES
+    assert {BRANCH, NUMBER}.isdisjoint(kinds(witness.report.notes))
+
+
+def test_a_part_of_a_leaf_that_becomes_a_number_is_noted() -> None:
+    scales = leaf(1.5, 2.5)
+    with gw.watch(names={"scales": scales}) as witness:
+        (scales[0] * scales[1].item()).backward()
+    # The loss is the product, the derivative by the second the first.
+    assert scales.grad[1] == 0
+    assert NUMBER in kinds(witness.report.notes)
+
+
+def test_looking_for_other_ways_takes_no_longer_for_each_number_that_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared, plain_compared = [], np.shares_memory
+
+    def counted(*given: Any) -> bool:
+        compared.append(given)
+        return plain_compared(*given)
+
+    monkeypatch.setattr(np, "shares_memory", counted)
+    x = torch.linspace(1.0, 2.0, 40, requires_grad=True)
+    with gw.watch(names={"x": x}) as witness:
+        sum(x[i] for i in range(40) if x[i] > 0).backward()  # type: ignore[union-attr]
+    assert witness.verdict is gw.Verdict.AGREES
+    # Two detectors ask once for each element that is read; forty others are not looked at.
+    assert 0 < len(compared) <= 4 * 40
