@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -205,6 +206,17 @@ def test_a_program_that_leaves_when_it_is_read(program: Path) -> None:
     result = cli("check", f"{program}:step")
     assert result.code == 2
     assert "called sys.exit(0); nothing was judged" in result.err
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--depth", "fast"], ["--rerun", "step", "--digits", "3.0"], ["--probe"]]
+)
+def test_the_page_names_the_options_that_the_verdict_rests_on(
+    program: Path, tmp_path: Path, options: list[str]
+) -> None:
+    cli("check", f"{program}:right", *options, "--save", "made.html")
+    command = shlex.join(["gradwitness", "check", f"{program}:right", *options])
+    assert f"{command}<" in (tmp_path / "made.html").read_text(encoding="utf-8")
 
 
 def test_an_unknown_ending(program: Path) -> None:

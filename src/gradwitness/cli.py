@@ -148,7 +148,10 @@ def check(
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
     claimed = claimed and claimed.requiring(digits)
     derivation = None if explain is None else derivation_of(tape, report, explain)
-    page = page_of(target, tape, report, probed, claimed, claims or (), redact=redact)
+    options: dict[str, object] = {"--probe": probe, "--rerun": rerun, "--claims": claims}
+    options |= {"--pass": sweep, "--dtype": dtype, "--digits": digits}
+    options |= {"--judge": judge, "--depth": depth}
+    page = page_of(target, tape, report, probed, claimed, options, redact=redact)
     record = checked_record(target, tape, report, probed, claimed)
     if run.failed is not None:
         record |= failure(run.failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -148,3 +149,18 @@ def test_what_is_wrong_at_its_inputs_is_told_with_when() -> None:
     with pytest.raises(gw.GradientDisagreement) as caught:
         gw.gradcheck(fuzzed.Counts.apply, leaf(3, 48))
     assert "wrong only when" not in str(caught.value)
+
+
+def test_what_waits_is_bounded_by_the_clock(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # It sleeps longer than 400 trials take of the processor.
+    monkeypatch.setattr("gradwitness.api.fuzz._SECONDS", 0.3)
+
+    def waits(x: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.005)
+        return x * x
+
+    assert gw.gradcheck(waits, leaf(2, 3), fuzz=True)
+    said = capsys.readouterr()
+    assert "then there was no time for more" in said.out + said.err

@@ -46,6 +46,18 @@ class Spread(torch.autograd.Function):
         return g * (x - x.mean(0)) / s
 
 
+class Tripled(torch.autograd.Function):
+    """3 x, whose backward multiplies by 5."""
+
+    @staticmethod
+    def forward(_: Any, x: Any) -> Any:
+        return 3 * x
+
+    @staticmethod
+    def backward(_: Any, g: Any) -> Any:
+        return 5 * g
+
+
 class Unit(torch.autograd.Function):
     """Whose backward leaves eps out."""
 
@@ -160,6 +172,13 @@ def test_one_less_than_the_length_of_an_axis_is_no_number_of_samples() -> None:
     finding = wrong(Spread, (8, 5))
     assert "7, one less than the 8 numbers along axis 0 of x" in finding.why
     assert "Summed over" not in finding.why
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5,)])
+def test_a_function_that_takes_nothing_together_has_no_counts(shape: tuple[int, ...]) -> None:
+    finding = wrong(Tripled, shape)
+    assert finding.cause == "constant factor"
+    assert finding.why.endswith("times what it should be. The fraction 5/3.")
 
 
 def test_a_function_makes_no_claims() -> None:

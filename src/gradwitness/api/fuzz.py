@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.judging.fuzz.description import counted, said
 from gradwitness.judging.fuzz.plan import court_of, told, where_wrong, wrong_elsewhere
+from gradwitness.judging.fuzz.trials import Deadline
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -59,5 +59,4 @@ def _tried(subject: Subject) -> Iterator[Court]:
     function = subject.elsewhere()
     with warnings.catch_warnings(), np.errstate(all="ignore"), function.aside():
         warnings.simplefilter("ignore")
-        until = time.process_time() + _SECONDS
-        yield court_of(function, (), unseen=_UNSEEN, until=until)
+        yield court_of(function, (), unseen=_UNSEEN, until=Deadline(_SECONDS))

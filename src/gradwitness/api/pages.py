@@ -19,12 +19,15 @@ from gradwitness.report.tables.probes import probe_record, probes
 from gradwitness.verdict import worst
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gradwitness.api.claims import ClaimCheck
     from gradwitness.judging.finding import Report
     from gradwitness.judging.probe_results import Probe
     from gradwitness.tape import Tape
+
+# What these options are where they are not given.
+_USUAL = {"--judge": "all", "--depth": "full"}
 
 
 def page_of(
@@ -33,13 +36,18 @@ def page_of(
     report: Report,
     probed: Probe | None,
     claimed: ClaimCheck | None,
-    files: Sequence[str],
+    options: Mapping[str, Any],
     *,
     redact: bool,
 ) -> Subject:
     """Return what the page of a check is about: the program, and what else was judged."""
-    words = ["gradwitness", "check", target, *(["--probe"] if probed else [])]
-    words += [word for file in files for word in ("--claims", file)]
+    words = ["gradwitness", "check", target]
+    for option, value in options.items():
+        if value is True:
+            words.append(option)
+        elif value and value != _USUAL.get(option):
+            given = value if isinstance(value, list) else [value]
+            words += [word for each in given for word in (option, str(each))]
     sections = [("Probes", probes(probed))] if probed else []
     sections += [("Claims", claims_table(claimed.runs))] if claimed else []
     return Subject(

@@ -60,15 +60,17 @@ def meanings(
     everywhere: bool,
     matches: Callable[[float], bool],
     alone: bool = False,
+    averages: bool = True,
 ) -> list[Meaning]:
     """Name the mistakes behind a fitted factor, the most plausible first; a value may have several.
 
     ``counts`` are those on the tape, with their units; ``sizes`` are lengths of axes, for square
     roots. ``everywhere``: all gradients have the factor, as by a loss or an optimizer. ``matches``:
     whether a value fits within error. ``alone``: of a single function, all of whose lengths count.
+    ``averages``: whether the forward may divide by a count.
     """
     names: list[Meaning] = []
-    candidates = list(enumerate(_candidates(counts, sizes, everywhere, alone), 1))
+    candidates = list(enumerate(_candidates(counts, sizes, everywhere, alone, averages), 1))
     if everywhere:
         # Only those near the factor are generated, but all count as tried.
         candidates += [(_LARGE, candidate) for candidate in _large_counts(factor)]
@@ -98,24 +100,30 @@ def by_numbers(
 
 
 def _candidates(
-    counts: Mapping[float, str], sizes: tuple[int, ...], everywhere: bool, alone: bool
+    counts: Mapping[float, str],
+    sizes: tuple[int, ...],
+    everywhere: bool,
+    alone: bool,
+    averages: bool,
 ) -> Iterator[tuple[float, str, str]]:
     yield from _twos(everywhere)
     for n, unit in counts.items():
-        yield n, MEAN_SUM, f"Summed over the {n:.6g} {unit}; it should be averaged."
+        if averages:
+            yield n, MEAN_SUM, f"Summed over the {n:.6g} {unit}; it should be averaged."
         yield 1 / n, MEAN_SUM, f"Averaged over the {n:.6g} {unit}; it should be summed."
     if everywhere:
         yield from _loss_scales(counts)
     # Of a function, all that may have been averaged over is counted.
-    yield from _of_variances(counts) if alone else _small_counts(everywhere, counted=bool(counts))
+    divisors = counts if averages else {}
+    yield from _of_variances(divisors) if alone else _small_counts(everywhere, counted=bool(counts))
     yield from _roots(sizes)
     if everywhere:
         yield from _rates()
-    for (n, unit), (m, other_unit) in itertools.permutations(counts.items(), 2):
+    for (n, unit), (m, other_unit) in itertools.permutations(divisors.items(), 2):
         text = f"Divided by the {m:.6g} {other_unit} instead of the {n:.6g} {unit}."
         yield n / m, MEAN_SUM, text
     yield from _fractions()
-    for n, unit in counts.items():
+    for n, unit in divisors.items():
         for value in (2 * n, 2 / n, n / 2, 1 / (2 * n), n * n, 1 / (n * n)):
             yield value, MEAN_SUM, f"{value:.6g}, made up of the {n:.6g} {unit}."
 

@@ -126,6 +126,19 @@ class Facts:
             counts[batches.most_common(1)[0][0]] = "samples in the batch"
         return {n: text for n, text in counts.items() if n > 1}
 
+    @property
+    def averages(self) -> bool:
+        """Whether the forward may divide by a count: not if a function takes nothing together."""
+        tape = self.case.tape
+        if tape is None or self.case.alone is None or not tape.calls:
+            return True
+        for call in tape.calls:
+            sizes = [math.prod(tape.values[n].shape) for n in call.operands]
+            results = [math.prod(tape.values[n].shape) for n in call.outputs if n is not None]
+            if "norm" in call.base_op or min(results, default=0) < max(sizes, default=0):
+                return True
+        return False
+
     @staticmethod
     def _lengths(tape: Tape) -> dict[float, str]:
         """Return the lengths of the axes of a function's inputs and results, and their products."""

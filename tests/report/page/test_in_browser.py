@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from rich.table import Table
 
 import gradwitness
 from gradwitness import experiment
 from gradwitness.api.targets import run_target
 from gradwitness.report.page import columns
+from gradwitness.report.page.page import write_page
+from gradwitness.report.page.subject import Subject
 from gradwitness.report.record import dumps, report_record
 from gradwitness.report.save import save_report
 from report.page.browser import Browser, needs_browser
@@ -472,6 +475,20 @@ def test_on_paper(browser: Browser, swish: tuple[Path, Any]) -> None:
     for left_out in ("#steps", "#panel", "#theme", ".bar"):
         shown = f"return getComputedStyle(document.querySelector('{left_out}')).display"
         assert browser.run(shown) == "none"
+
+
+def test_a_wide_table_fits_the_paper(
+    browser: Browser, swish: tuple[Path, Any], tmp_path: Path
+) -> None:
+    tape = run_target(f"{SWISH}:step").tape
+    table = Table("probe", "what")
+    table.add_row("random", "a random normal cotangent " * 10)
+    page = tmp_path / "report.html"
+    subject = Subject(tape, swish[1], swish[1].verdict, sections=(("Probes", table),))
+    page.write_text(write_page(subject), encoding="utf-8")
+    # A4 of 210 mm, with 10 mm of margin on either side.
+    browser.open(page, media="print", width=718)
+    assert browser.run(STICKS_OUT) == 0
 
 
 @pytest.mark.parametrize("width", [390, 1280])

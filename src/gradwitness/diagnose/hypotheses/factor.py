@@ -128,6 +128,7 @@ def _explained(
         everywhere=everywhere,
         matches=matches,
         alone=case.alone is not None,
+        averages=facts.averages,
     )
     numbers = case.alone.numbers if case.alone else ()
     factor_names = [*by_numbers(factor, numbers, matches), *factor_names]

@@ -116,6 +116,7 @@ def counted(court: Court) -> str:
         f"{several(len(lying), 'layout', 'layouts')} of inputs and cotangents",
         f"{several(len(numbers), 'other kind', 'other kinds')} of numbers",
     ]
+    parts += ["then there was no time for more"] if court.is_over else []
     return f"right in {several(len(results), 'trial', 'trials')} in float64: {', '.join(parts)}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from gradwitness.judging.accused import Accused, Case
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.fuzz.drawn import Drawn, memory_of
 from gradwitness.judging.fuzz.plan import court_of, where_wrong
+from gradwitness.judging.fuzz.trials import Deadline
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def fuzzed(findings: Sequence[Finding], accused: Sequence[Finding]) -> list[Find
         The same before their slopes were measured.
     """
     cases = {_place(f): f.case for f in accused if isinstance(f, Accused)}
-    until, tried = time.process_time() + _SECONDS, set[object]()
+    until, tried = Deadline(_SECONDS), set[object]()
     said = []
     for finding in findings:
         case = cases.get(_place(finding))
@@ -54,7 +54,7 @@ def _place(finding: Finding) -> tuple[int | None, ...]:
     return finding.sweep, finding.node, finding.tensor_nr
 
 
-def _told(case: Case, until: float) -> str:
+def _told(case: Case, until: Deadline) -> str:
     try:
         subject, resizes = case.again.elsewhere(case.operand)
         values = case.again.values

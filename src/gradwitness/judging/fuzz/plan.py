@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.fuzz.axes import Group
     from gradwitness.judging.fuzz.drawn import Drawn, Subject
-    from gradwitness.judging.fuzz.trials import Result
+    from gradwitness.judging.fuzz.trials import Deadline, Result
 
 # Lengths that tell at once whether a length matters, and those that tell how.
 _FEW = (1, 4, 64, 128, 256)
@@ -47,7 +47,7 @@ def court_of(
     cotangents: Sequence[Drawn | None],
     *,
     unseen: float,
-    until: float,
+    until: Deadline,
     resizes: bool = True,
 ) -> Court:
     """Return where a function is tried.

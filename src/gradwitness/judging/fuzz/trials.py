@@ -35,6 +35,25 @@ _NOTHING = 1e-9
 _PATIENCE = 4
 # Backward runs in float64: what it is off by more than so many bits is no rounding.
 _DTYPE = "float32"
+# Seconds by the clock for each second of the processor.
+_WAITING = 3.0
+
+
+class Deadline:
+    """When trials have to end.
+
+    That is by the time of the processor, since how busy the machine is must not matter; of what
+    waits, for a device or another process, by the clock.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._processor = time.process_time() + seconds
+        self._clock = time.monotonic() + _WAITING * seconds
+
+    @property
+    def is_past(self) -> bool:
+        """Whether it is later."""
+        return time.process_time() > self._processor or time.monotonic() > self._clock
 
 
 @dataclass(frozen=True)
@@ -105,8 +124,7 @@ class Court:
         Those that were recorded, if the inputs are.
     unseen : float
         How far from the slopes a gradient may be, of its size.
-    until : float
-        When it has to end, by `time.process_time`: how busy the machine is must not matter.
+    until : Deadline
     most : int
         How many trials there may be.
     """
@@ -119,7 +137,7 @@ class Court:
         cotangents: Sequence[Drawn | None] = (),
         *,
         unseen: float,
-        until: float,
+        until: Deadline,
         most: int = 400,
     ) -> None:
         self.subject = subject
@@ -150,7 +168,7 @@ class Court:
     @property
     def is_over(self) -> bool:
         """Whether there is no time for another trial."""
-        return time.process_time() > self._until or self.tried >= self._most
+        return self._until.is_past or self.tried >= self._most
 
     def keep_numbers(self, results: Sequence[Result]) -> None:
         """Try no other numbers from now on, nor shapes, which need some; dismiss some trials."""
@@ -251,7 +269,7 @@ class Court:
         claim = Claim(
             0, number, at, np.where(finite, sent, 0.0), _DTYPE, given, (), unseen=self._unseen
         )
-        again = _Again(self.subject, inputs)
+        again = _Again(self.subject, inputs, self._until)
         first = self._usual.setdefault(number, usual_slope(claim))
         verdict = over_a_short_step(again, claim, nothing=_NOTHING * first)
         if verdict is Verdict.DISAGREES and self._trembles(inputs, arrived, claim):
@@ -309,11 +327,14 @@ class Court:
 class _Again:
     """A function at the inputs of a trial, of which one moves."""
 
-    def __init__(self, subject: Subject, inputs: Inputs) -> None:
+    def __init__(self, subject: Subject, inputs: Inputs, until: Deadline) -> None:
         self._subject = subject
         self._inputs = inputs
+        self._until = until
 
     def run(self, moved: Mapping[int, NDArray[np.float64]]) -> Sequence[Any]:
+        if self._until.is_past:
+            raise Unjudgeable("it takes too long")
         # Along an axis of stride 0 no number could move alone.
         drawn = {n: Drawn(array, self._inputs[n].memory.dense) for n, array in moved.items()}
         return self._subject.forward({**self._inputs, **drawn})
