@@ -377,7 +377,8 @@ def forge(data: dict[str, Any], path: str, item: Any) -> None:
 _FIRST = {"node": 0, "index": 0}
 _FAR = {"node": 0, "index": 2**61}
 _ABSENT = {
-    "dtype": "float32", "layout": None, "name": "", "requires_grad": False, "array": None, "sparse": 0
+    "dtype": "float32", "layout": None, "name": "", "requires_grad": False,
+    "array": None, "sparse": 0,
 }  # fmt: skip
 # Recordings that contradict themselves: refused.
 FORGED = [
