@@ -7,7 +7,7 @@ import io
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -23,29 +23,12 @@ from gradwitness.report.record import dumps, report_record
 from gradwitness.report.save import save_report
 from report.page.browser import Browser, needs_browser
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = needs_browser
 
 SWISH = Path(__file__).parents[3] / "examples" / "swish.py"
 HOSTILE = "a</script><script>hacked=1</script><img src=x onerror=hacked=2>'\"&lt;\u05d0"
 STICKS_OUT = "const e = document.documentElement; return e.scrollWidth - e.clientWidth"
 LONG = "x" * 10_000
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    browser = Browser(tmp_path_factory.mktemp("downloads"))
-    yield browser
-    browser.driver.quit()
-
-
-@pytest.fixture
-def browser(session: Browser) -> Iterator[Browser]:
-    session.complaints()
-    yield session
-    assert session.complaints() == []
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -16,9 +16,6 @@ from gradwitness.report.page.blocks import unpacked
 from gradwitness.report.page.columns import packed
 from gradwitness.report.page.page import write_page
 from report.page.browser import Browser, needs_browser
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SWISH = Path(__file__).parents[3] / "examples" / "swish.py"
 WRONG = "return g * torch.sigmoid(x)"
@@ -148,20 +145,6 @@ def test_a_page_among_the_two_gives_the_graph(pages: tuple[Path, Path]) -> None:
     bare = write_page(compared(right.with_suffix(".json"), wrong.with_suffix(".json")))
     assert "have a graph: compare those" in bare
     assert 'id="data-view0"' not in bare
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    browser = Browser(tmp_path_factory.mktemp("downloads"))
-    yield browser
-    browser.driver.quit()
-
-
-@pytest.fixture
-def browser(session: Browser) -> Iterator[Browser]:
-    session.complaints()
-    yield session
-    assert session.complaints() == []
 
 
 def rows(browser: Browser, table: str = "#pairs") -> list[list[str]]:
