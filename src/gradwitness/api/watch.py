@@ -27,7 +27,7 @@ from gradwitness.tape import Tape
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from os import PathLike
     from types import TracebackType
 
@@ -126,6 +126,8 @@ class Witness:
         self.ended = False
         self.sampling = sampling_of(models, budget) if depth == SAMPLE else None
         self.watched = self.sampling is None or self.sampling.is_due()
+        # Makes the rest of the report, if that can wait until somebody asks.
+        self._completed: Callable[[], Report] | None = None
         self._recorder: Recorder | None = None
         if self.watched:
             depth = FAST if depth == SAMPLE else depth
@@ -157,7 +159,7 @@ class Witness:
             return
         self._recorder.stop(error)
         try:
-            report = self._judge.report(self.tape)
+            report, self._completed = self._judge.conclude(self.tape)
         except KeyboardInterrupt:
             # A second interrupt leaves no verdict.
             self._end(self._judge.report_so_far(self.tape), over)
@@ -184,11 +186,23 @@ class Witness:
     def report(self) -> Report:
         """The judgement of every step and every gradient.
 
+        If all agree, the float64 replay, which tells how many digits are right, is made at the
+        first access.
+
         Raises
         ------
         GradwitnessError
             If the block has not ended yet.
         """
+        report = self._verdicts
+        if self._completed is not None:
+            report = self._report = self._completed().judging(self._judging)
+            self._completed = None
+        return report
+
+    @property
+    def _verdicts(self) -> Report:
+        """The report as far as it decides."""
         if not self.ended:
             raise GradwitnessError("there is no verdict before the watched block has ended")
         return self._report
@@ -196,7 +210,7 @@ class Witness:
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of all steps and gradients."""
-        return self.report.verdict
+        return self._verdicts.verdict
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -263,7 +277,7 @@ class Witness:
             If ``digits`` is not positive.
         """
         __tracebackhide__ = True  # pytest then shows the line that asked
-        report = replace(self.report, digits=positive(digits))
+        report = replace(self._verdicts, digits=positive(digits))
         if self.watched and report.required is not Verdict.AGREES:
             said = as_text(summary(report, self.tape))
             faults = faults_of(report, self.tape)

@@ -93,6 +93,11 @@ class Records:
         value = self._tape.values[number]
         return self(number) if value.array is None or not is_inexact(value.dtype) else value.array
 
+    def forget(self) -> None:
+        """Let go of what is cached."""
+        self._cache.clear()
+        self._bytes = 0
+
     def changed(self, number: int) -> bool:
         """Return whether a value's numbers are still cached and have changed since."""
         cached, value = self._cache.get(number), self._tape.values[number]

@@ -95,9 +95,7 @@ def finished(
         doubtful = shows(row)
         comparison = comparison if doubtful else counted(replace(row, comparison=comparison))
         verdict, reason, inherited = traced[doubtful].verdict(row.sweep, input_nr, comparison)
-        digits = row.digits
-        if replayed is not None and row.value is not None:
-            digits = replayed.digits(row.sweep, input_nr, tape.values[row.value].array)
+        digits = _digits(row, tape, replayed)
         return replace(
             row,
             comparison=comparison,
@@ -109,6 +107,17 @@ def finished(
         )
 
     return [finish(row) for row in rows]
+
+
+def with_digits(rows: Iterable[Row], tape: Tape, replayed: Replay | None) -> list[Row]:
+    """Return rows with the digits that a replay confirms, if there is one."""
+    return [replace(row, digits=_digits(row, tape, replayed)) for row in rows]
+
+
+def _digits(row: Row, tape: Tape, replayed: Replay | None) -> float:
+    if replayed is None or row.value is None:
+        return row.digits
+    return replayed.digits(row.sweep, (row.node, row.input_nr), tape.values[row.value].array)
 
 
 def _traced(tape: Tape, findings: list[Finding]) -> dict[bool, Lineage]:

@@ -29,11 +29,11 @@ from gradwitness.judging.compare import (
 )
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.doubts import Doubts
-from gradwitness.judging.fast.last import Last
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, same_operand, source_of
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.left_open import hidden
+from gradwitness.judging.looks.last import Last
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
 from gradwitness.judging.rows import absent, row_of
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.judging.accused import Case
-    from gradwitness.judging.fast.look import Fast
     from gradwitness.judging.functions import Functions
+    from gradwitness.judging.looks.whole import Whole
     from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
     from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
@@ -66,13 +66,14 @@ class SweepCheck:
         number: int,
         roots: Sequence[tuple[Edge, int | None]],
         limited_to: Sequence[Edge] | None,
-        functions: Functions | None = None,
-        fast: Fast | None = None,
+        functions: Functions | None,
+        looks: Whole,
     ) -> None:
         self.tape = tape
         self.records = records
         self.number = number
-        self._last = Last(fast)
+        self._looks = looks
+        self._last = Last()
         self._doubts = Doubts(tape, records)
         self._custom = CustomCheck(tape, records, functions)
         self._findings: list[Finding] = []
@@ -90,7 +91,7 @@ class SweepCheck:
         # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
         captured_at = {(edge.node, edge.index) for edge in limited_to or ()}
-        self._carried = Carried(tape, records, captured_at, self._seeds, needed=fast is None)
+        self._carried = Carried(tape, records, captured_at, self._seeds, needed=False)
         self._needed = None if limited_to is None else ancestors(tape, {e.node for e in limited_to})
 
     def note(self, node_run: NodeRun) -> None:
@@ -205,7 +206,7 @@ class SweepCheck:
             )
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
-        looked = self._last.fast and self._last.fast.total(terms, ones, number)
+        looked = self._looks.total(terms, ones, number)
         if looked:
             return looked
         try:
@@ -224,7 +225,7 @@ class SweepCheck:
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return
-        looked = self._last.looked_at(node, node_run)
+        looked = self._looks.sent(node, node_run)
         for input_nr, comparison in looked.items():
             self._backward_finding(node, input_nr, names, comparison)
         self._last.hand_on(node, looked)

@@ -1,4 +1,4 @@
-"""What the last step on a gradient's way said of it: a fast look has no bounds to carry on."""
+"""What the last step on a gradient's way said of it: a look has no bounds to carry on."""
 
 from __future__ import annotations
 
@@ -10,37 +10,20 @@ from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from gradwitness.judging.comparison import Comparison
-    from gradwitness.judging.fast.look import Fast
-    from gradwitness.tape import Edge, Node, NodeRun
+    from gradwitness.tape import Edge, Node
 
 
 class Last:
-    """The last comparisons of gradients on their way to the inputs of nodes.
+    """The last comparisons of gradients on their way to the inputs of nodes."""
 
-    Parameters
-    ----------
-    fast : Fast or None
-        None judges everything in full, and then nothing is remembered here.
-
-    Attributes
-    ----------
-    fast : Fast or None
-        The same.
-    """
-
-    def __init__(self, fast: Fast | None) -> None:
-        self.fast = fast
+    def __init__(self) -> None:
         self._at: dict[tuple[int, int], Comparison] = {}
 
     def add(self, step: Step, place: Edge | None, terms: int, comparison: Comparison) -> None:
         """Remember what a step said of a gradient; not that one alone arrived as it was sent."""
         passed_on = step is Step.FAN_IN and terms == 1 and comparison.verdict is Verdict.AGREES
-        if self.fast and place is not None and step is not Step.ACCUMULATE and not passed_on:
+        if place is not None and step is not Step.ACCUMULATE and not passed_on:
             self._at[place.node, place.index] = comparison
-
-    def looked_at(self, node: Node, node_run: NodeRun) -> dict[int, Comparison]:
-        """Look at what a node sent: by input, what clearly agrees."""
-        return {} if self.fast is None else self.fast.sent(node, node_run)
 
     def hand_on(self, node: Node, looked: dict[int, Comparison]) -> None:
         """Remember of what a node only moved what the step before it said."""

@@ -8,12 +8,15 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.binding import Bound, operand_names, unrecorded
 from gradwitness.engine.floats import is_complex
 from gradwitness.engine.step_arithmetic import is_in_order
 from gradwitness.engine.tiling import SmallStep, letters
 from gradwitness.rules import find
+from gradwitness.rules.registry import ELEMENTWISE
 from gradwitness.rules.user_rules import is_own
 from gradwitness.tape import Layout, Ref, Tape, Value, references
 
@@ -132,6 +135,18 @@ def step_of(values: Sequence[Value], call: Call) -> Step:
     if others or any(is_complex(value.dtype) for value in tensors):
         raise Formless
     return step
+
+
+def is_by_element(values: Sequence[Value], call: Call) -> bool:
+    """Whether each number of a call's result is made of one of each operand."""
+    rule = find(call.base_op)
+    if rule is None or rule.apart != ELEMENTWISE or not call.outputs or call.outputs[0] is None:
+        return False
+    try:
+        shape = np.broadcast_shapes(*(values[n].shape for n in call.operands))
+    except ValueError:
+        return False
+    return values[call.outputs[0]].shape == shape
 
 
 def raw(tape: Tape) -> Lookup:

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from gradwitness.judging.fast import projected as module
-from gradwitness.judging.fast.projected import MISSED, projected
-from gradwitness.judging.fast.step import Step, step_of
+from gradwitness.judging.looks import projected as module
+from gradwitness.judging.looks.projected import MISSED, projected
+from gradwitness.judging.looks.step import Step, step_of
 from gradwitness.tape import Call, Layout, Ref, Value
 
 TRIALS = 1000

@@ -13,11 +13,11 @@ from torch import nn
 import gradwitness as gw
 from gradwitness.capture import record
 from gradwitness.judging.comparison import CLOSE
-from gradwitness.judging.fast.close import close
 from gradwitness.judging.finding import Step
+from gradwitness.judging.looks.close import close
 from gradwitness.report.tables.depth import looked_at
 from gradwitness.tape import Value
-from judging.fast.test_fast import found, place_of, value_of
+from judging.looks.test_fast import found, place_of, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

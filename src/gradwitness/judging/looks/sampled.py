@@ -16,8 +16,8 @@ from gradwitness.engine.floats import is_inexact, limits, wide
 from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.allowance import allowed, last_rounding, ratio_of
 from gradwitness.judging.comparison import SAMPLED, SHARE
-from gradwitness.judging.fast.close import exact
-from gradwitness.judging.fast.step import Formless
+from gradwitness.judging.looks.close import exact
+from gradwitness.judging.looks.step import Formless
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.tiling import Shape
     from gradwitness.judging.comparison import Comparison
-    from gradwitness.judging.fast.step import Part, Role, Step
+    from gradwitness.judging.looks.step import Part, Role, Step
     from gradwitness.tape import Value
 
 # A sample has one number in so many of the whole, but at least and at most ...

@@ -14,8 +14,8 @@ from torch import nn
 import gradwitness as gw
 from gradwitness.capture import record
 from gradwitness.judging.comparison import PROJECTED, SAMPLED
-from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Step
+from gradwitness.judging.looks.fast import Fast
 from gradwitness.report.tables.depth import looked_at as looked_at_text
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from gradwitness.engine.floats import is_float, unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.comparison import CANCELS, PROJECTED, SHARE, VISIBLE, Comparison
-from gradwitness.judging.fast.sampled import Along, drawn_places
-from gradwitness.judging.fast.step import Formless
+from gradwitness.judging.looks.sampled import Along, drawn_places
+from gradwitness.judging.looks.step import Formless
 from gradwitness.rules.registry import ADDED
 from gradwitness.verdict import Verdict
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.binding import Lookup
     from gradwitness.engine.tiling import Shape
-    from gradwitness.judging.fast.step import Part, Role, Step
+    from gradwitness.judging.looks.step import Part, Role, Step
     from gradwitness.tape import Tape, Value
 
 # How probable it may be that a fast look misses what it says that it detects.

@@ -1,0 +1,218 @@
+"""What follows from all steps together: the verdicts of the gradients, causes, notes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import filterfalse
+from typing import TYPE_CHECKING, TypeVar
+
+from gradwitness._errors import Unjudgeable
+from gradwitness._failure import FAILED, failure
+from gradwitness._printable import several
+from gradwitness.engine.replay import Replay, replay, replayed_gradients, steps_of
+from gradwitness.judging.accused import unmeasured
+from gradwitness.judging.comparison import EMPTY, unjudged
+from gradwitness.judging.depth import FULL
+from gradwitness.judging.doubts import without_faint
+from gradwitness.judging.finding import Finding, Report, Row, Step
+from gradwitness.judging.fuzz.guilty import fuzzed
+from gradwitness.judging.left_open import with_left_open
+from gradwitness.judging.lost import with_losses
+from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
+from gradwitness.judging.mixed_gradients import followed
+from gradwitness.judging.note import Note
+from gradwitness.judging.pathology.detector import Judgement
+from gradwitness.judging.reached import with_approximations
+from gradwitness.judging.rows import finished, with_digits
+from gradwitness.judging.second_derivatives import without_cut
+from gradwitness.judging.unfelt import Trusting, without_unfelt
+from gradwitness.judging.unseen import cut_short, doubted, with_doubts
+from gradwitness.judging.whole_record import by_whole_record
+from gradwitness.rules.declarations import is_allowed
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gradwitness.judging.causes import Guilty
+    from gradwitness.judging.outcome import Settled
+    from gradwitness.judging.pathology.panel import Panel
+    from gradwitness.judging.records import Records
+    from gradwitness.judging.sweep import SweepCheck
+    from gradwitness.tape import Tape
+
+T = TypeVar("T")
+
+
+def attempt(judge: Callable[[], T], otherwise: Callable[[str], T]) -> T:
+    """Judge; if that fails, return `otherwise(reason)`: the program goes on."""
+    try:
+        return judge()
+    except Unjudgeable as reason:
+        return otherwise(str(reason))
+    except Exception as error:  # noqa: BLE001 (the report says so)
+        return otherwise(failure(error))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a judge has seen of a program, step by step."""
+
+    findings: Sequence[Finding]
+    sweeps: Sequence[SweepCheck]
+    records: Records
+    panel: Panel
+    guilty: Guilty
+    steps: int
+    depth: str
+
+
+def conclusion(
+    seen: Seen,
+    tape: Tape,
+    *,
+    settle: Callable[..., Settled],
+    replayed: Replay | None = None,
+    waits: bool = False,
+) -> Report:
+    """Return what follows from all steps.
+
+    Parameters
+    ----------
+    seen : Seen
+    tape : Tape
+        Complete.
+    settle : callable
+        Judges what was accused, see `judging.accused`.
+    replayed : Replay, optional
+        The float64 replay of the tape, if it is there already.
+    waits : bool
+        Whether the replay, and what rests on it, is left for `completed`.
+    """
+    if tape.failures and not tape.calls:
+        # Nothing was recorded, so there are no findings to report.
+        return without_steps(tape.failures)
+    # Accused functions run again here.
+    findings, trusted, told = settle(seen.findings)
+    interrupted = settle is unmeasured
+    # The node of a forward call was not known when it ran.
+    findings = [
+        replace(f, node=tape.calls[f.call].node)
+        if f.step is Step.FORWARD and f.call is not None
+        else f
+        for f in findings
+    ]
+    findings = with_doubts(tape, findings)
+    unknown = unknown_hooks(tape, findings, seen.records)
+    hooks = {**unknown, **judged_hooks(tape, seen.records)}
+    findings = [as_meant(f, hooks) for f in findings]
+    told = {k: c for k, c in told.items() if (*k[:2], Step.BACKWARD, k[2]) not in hooks}
+    findings, along = followed(tape, findings)
+    findings, unfelt = without_unfelt(tape, findings, trusted)
+    # A tensor without elements has no number that could be wrong or pass on a fault.
+    judged = [f for f in findings if f.comparison.reason != EMPTY]
+    thorough = seen.depth == FULL and not interrupted
+    again, failures = None if replayed else partial(replay, tape, steps=Trusting(trusted)), []
+    if thorough and replayed is None and not waits:
+        replayed, failures = _replayed(tape, findings, Trusting(trusted))
+    given = (row for sweep in seen.sweeps for row in sweep.rows())
+    rows = finished(given, tape, judged, seen.records, replayed, hooks, told)
+    if not rows or any(row.comparison.reason != EMPTY for row in rows):
+        findings, rows = judged, _without_empty(rows)
+    findings, rows = by_whole_record(tape, findings, rows, seen.records)
+    faint = without_faint(tape, findings, rows)
+    findings = seen.guilty.explained(tape, seen.records, faint)
+    findings = fuzzed(findings, seen.findings) if thorough else findings
+    rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
+    # What may hide under the largest number of a step is followed to the gradients.
+    off = {at: error for sweep in seen.sweeps for at, error in sweep.off.items()}
+    rows, hidden = (
+        with_left_open(tape, findings, rows, seen.records, off) if thorough else (rows, [])
+    )
+    rows, cut, more = without_cut(tape, rows)
+    told_of = () if waits else _notes(seen, Judgement(tape, findings, rows, replayed, again))
+    notes = (*unfelt, *along.notes(rows), *more, *told_of, *failures)
+    doubts = (*grown, *hidden, *cut, *_incomplete(tape.failures), *cut_short(tape, rows))
+    doubts += _interrupted(seen.steps, steps_of(tape)) if interrupted else ()
+    findings, rows = with_losses(findings, rows)
+    return _final((*findings, *doubts), tuple(rows), notes)
+
+
+def completed(seen: Seen, tape: Tape, *, first: Report) -> Report:
+    """Return a report in which everything agrees with what the float64 replay tells."""
+    replayed, failures = _replayed(tape, first.findings, Trusting({}))
+    rows = tuple(with_digits(first.rows, tape, replayed))
+    again = partial(replay, tape)
+    notes = _notes(seen, Judgement(tape, first.findings, rows, replayed, again))
+    return _final(first.findings, rows, (*first.notes, *notes, *failures))
+
+
+def _replayed(
+    tape: Tape, findings: Sequence[Finding], steps: Trusting
+) -> tuple[Replay | None, list[Note]]:
+    """Replay what can be replayed; return a note if a rule fails that did not at its own step."""
+    if not tape.complete or tape.failures:
+        return None, []
+    reasons: list[str] = []
+    replayed = attempt(partial(replayed_gradients, tape, steps), reasons.append)
+    reported = {finding.comparison.reason for finding in findings}
+    return replayed, [_no_digits(reason) for reason in reasons if reason not in reported]
+
+
+def _no_digits(reason: str) -> Note:
+    return Note("no digits", f"The float64 replay, which tells how many are right: {reason}.")
+
+
+def _notes(seen: Seen, judgement: Judgement) -> tuple[Note, ...]:
+    return tuple(filterfalse(_is_meant, seen.panel.notes(judgement)))
+
+
+def without_steps(failures: Sequence[str]) -> Report:
+    """Return the report of a program of which nothing could be recorded, or judged."""
+    return _final(_incomplete(failures))
+
+
+def _is_meant(note: Note) -> bool:
+    """Whether a note is about numbers that were allowed to leave autograd's sight."""
+    is_about = any(word in note.kind for word in ("sight", "detach", "branch on"))
+    return is_about and note.source is not None and is_allowed(note.source.line)
+
+
+def _incomplete(failures: Sequence[str]) -> tuple[Finding, ...]:
+    """Return findings for a recording or report that could not be completed."""
+    return tuple(
+        Finding(Step.FORWARD, "the recording, or its report", unjudged(reason, None))
+        for reason in failures
+    )
+
+
+def _interrupted(done: int, steps: int) -> tuple[Finding, ...]:
+    """Return the doubt about steps, or what comes after them, that an interrupt left unjudged."""
+    left = "" if done < steps else ": what slopes and the float64 replay would say is not known"
+    reason = f"interrupted after {done} of {several(steps, 'step', 'steps')}{left}"
+    return (Finding(Step.FORWARD, "the judgement", unjudged(reason)),)
+
+
+def _without_empty(rows: Sequence[Row]) -> list[Row]:
+    """Let gradients without elements agree: next to one with numbers they leave nothing open."""
+    return [
+        replace(row, verdict=Verdict.AGREES, apart=None) if row.comparison.reason == EMPTY else row
+        for row in rows
+    ]
+
+
+def _final(
+    findings: tuple[Finding, ...], rows: tuple[Row, ...] = (), notes: tuple[Note, ...] = ()
+) -> Report:
+    """Return a report; if gradwitness itself failed, with a note that asks for a bug report."""
+    if any(finding.comparison.reason.startswith(FAILED) for finding in findings):
+        notes = (*notes, _PLEASE)
+    return Report(findings, rows, notes)
+
+
+_PLEASE = Note(
+    "gradwitness failed",
+    "The affected steps are inconclusive; the program itself was not disturbed. Please report "
+    "this, with the line given and, if possible, the program.",
+)

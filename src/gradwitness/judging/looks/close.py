@@ -1,0 +1,190 @@
+"""All numbers of a step, held against float64 without bounds.
+
+A bound costs many times the numbers that it belongs to. What lies as near to float64's result as
+float32 mostly comes is right without one; if a right step lies farther, its bounds decide, which
+costs time and nothing else. An error shows where it is more than twice what is allowed, less what
+float64 rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.floats import is_inexact, limits, unit_roundoff, wide
+from gradwitness.judging.comparison import CANCELS, CLOSE, SHARE, VISIBLE, Comparison
+from gradwitness.judging.looks.norms import peak_of
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gradwitness.judging.looks.sums import Sums
+    from gradwitness.tape import Value
+
+# How many roundings of float32 are allowed, of a number and of the root mean square of all: ...
+_ROUNDINGS = 64
+# ... of a long sum so many for each term (Higham 2002, section 4.2: at worst one for each), ...
+_OF_EACH_TERM = 1 / 4
+# ... and where each number is made of few others, of itself alone.
+_OF_ITSELF = 8
+_SINGLE = unit_roundoff("float32")
+# Only these are so much coarser than float64 that it counts as exact.
+_COARSER = frozenset(["float32", "complex64", "bfloat16", "float16"])
+_ZERO_WHERE_EXACT = "error", "bound", "ratio", "detects", "detects_relative"
+
+
+def exact(size: int) -> Comparison:
+    """Return the comparison of so many numbers that are those expected, bit for bit."""
+    zeros: dict[str, Any] = dict.fromkeys(_ZERO_WHERE_EXACT, 0.0)
+    return Comparison(Verdict.AGREES, "", size, **zeros)
+
+
+def is_clear(value: Value) -> bool:
+    """Whether float64 tells what the numbers of a value should be, in its format."""
+    return value.dtype in _COARSER or not is_inexact(value.dtype)
+
+
+class Closeness:
+    """How near the numbers of a value lie to float64's, one piece after another.
+
+    Parameters
+    ----------
+    value : Value
+        Whose numbers are recorded.
+    norm : float
+        Their Euclidean norm. (An error in them adds less to the root mean square of all, and so to
+        what is allowed, than it is large itself.)
+    sums : Sums
+        What they are sums of.
+    by_element : bool
+        Whether each number is held against itself alone. What is farther off is then left.
+
+    Attributes
+    ----------
+    value : Value
+    left : list of ndarray of int
+        The places of what was left, in the flattened array.
+    """
+
+    def __init__(self, value: Value, norm: float, sums: Sums, *, by_element: bool = False) -> None:
+        self.value = value
+        self._recorded: Any = value.array
+        self._by_element = by_element
+        self._size = math.prod(value.shape)
+        self._norm = norm
+        self._middle = 0.0 if by_element else max(sums.size, norm / math.sqrt(self._size))
+        self._terms = sums.size
+        self._roundings = _SINGLE * (
+            _OF_ITSELF if by_element else max(_ROUNDINGS, _OF_EACH_TERM * sums.length)
+        )
+        self._rounds = is_inexact(value.dtype)
+        # 16 bits are rounded to once more, from float32.
+        self._stored, self._smallest = 0.0, 0.0
+        if self._rounds and unit_roundoff(value.dtype) > _SINGLE:
+            self._stored = unit_roundoff(value.dtype)
+            self._smallest = float(limits(value.dtype).smallest_normal)
+        self._worst = -1.0
+        self._figures: dict[str, Any] = {}
+        self.left: list[NDArray[np.intp]] = []
+
+    def take(self, expected: Any, index: tuple[slice, ...] = ()) -> bool:
+        """Compare all numbers, or those of the piece at an index; False if they are not near."""
+        recorded = self._recorded[index] if index else self._recorded
+        if recorded.shape != np.shape(expected):
+            return False
+        if not self._rounds:
+            return np.array_equal(recorded, expected)
+        with np.errstate(all="ignore"):
+            error = np.abs(expected - (wide(recorded) if self._stored else recorded))
+            farthest = float(error.max())
+            common = self._roundings * self._middle
+            if 0 < farthest <= common:
+                # So are they all, whatever each is itself.
+                self._note(farthest / common, int(error.argmax()), expected, recorded, index)
+                return True
+            bound = self._allowed(np.abs(expected))
+            far = ~(error <= bound)
+            if far.any():
+                if not (self._by_element and math.isfinite(farthest)):
+                    return False
+                self._leave(far, index)
+                error[far] = 0.0
+            ratio = np.divide(error, bound, out=np.zeros_like(error), where=error > 0)
+        at = int(ratio.argmax())
+        self._note(float(ratio.flat[at]), at, expected, recorded, index)
+        return True
+
+    def result(self) -> Comparison | None:
+        """Return the comparison; None if the numbers are all zero, or not all are finite."""
+        if not self._rounds:
+            return replace(exact(self._size), norm=self._norm)
+        largest = peak_of(self._recorded)
+        if not (0 < largest < math.inf and math.isfinite(self._norm)):
+            return None
+        detects = 2 * float(self._allowed(largest))
+        cancels = detects > SHARE * largest
+        if cancels and detects > VISIBLE * self._terms:
+            return None
+        return Comparison(
+            Verdict.AGREES,
+            CANCELS if cancels else CLOSE,
+            self._size,
+            detects=detects,
+            detects_relative=detects / largest,
+            norm=self._norm,
+            **self._figures,
+        )
+
+    def _allowed(self, size: Any) -> Any:
+        """Return what is allowed of numbers of a size."""
+        allowed = self._roundings * (size + self._middle)
+        if self._stored:
+            allowed += self._stored * np.maximum(size, self._smallest)
+        return allowed
+
+    def _note(
+        self,
+        ratio: float,
+        at: int,
+        expected: Any,
+        recorded: NDArray[Any],
+        index: tuple[slice, ...],
+    ) -> None:
+        """Keep the figures of the number that is farthest off, over what is allowed."""
+        if ratio <= self._worst:
+            return
+        self._worst = ratio
+        place = np.unravel_index(at, recorded.shape)
+        w, r = (complex(array[place]) for array in (expected, recorded))
+        w, r = (w, r) if np.iscomplexobj(recorded) else (w.real, r.real)
+        self._figures = {
+            "index": tuple(map(int, np.add(place, self._start(index)))),
+            "expected": w,
+            "recorded": r,
+            "error": abs(w - r),
+            "bound": float(self._allowed(abs(w))),
+            "ratio": ratio,
+        }
+
+    def _leave(self, far: NDArray[np.bool_], index: tuple[slice, ...]) -> None:
+        places = np.nonzero(far)
+        whole = tuple(at + start for at, start in zip(places, self._start(index), strict=True))
+        self.left.append(np.ravel_multi_index(whole, self.value.shape))
+
+    def _start(self, index: tuple[slice, ...]) -> tuple[int, ...]:
+        """Return where a piece begins."""
+        begun = tuple(at.start or 0 for at in index)
+        return begun + (0,) * (len(self.value.shape) - len(begun))
+
+
+def together(near: Comparison, bounded: Comparison) -> Comparison:
+    """Return one comparison of numbers of which bounds judged some."""
+    return replace(
+        near,
+        detects=max(near.detects, bounded.detects),
+        detects_relative=near.detects_relative * max(1.0, bounded.detects / near.detects),
+    )

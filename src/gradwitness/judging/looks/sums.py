@@ -1,0 +1,105 @@
+"""How long the sums are that make a value's numbers, and how large they would be at random."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradwitness.engine.binding import operand_names
+from gradwitness.rules import find
+from gradwitness.rules.registry import ADDED
+from gradwitness.tape import Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gradwitness.tape import Call, Value
+
+# Products of operands that share no axis but what is summed: linear in each.
+PRODUCTS = frozenset(f"aten.{name}" for name in ("addmm", "baddbmm", "bmm", "convolution", "mm"))
+# Attention's gradients are products of products: what one rounds, the next ones add up again.
+_CHAINED, _CHAIN = "aten._scaled_dot", 512.0
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a value's numbers are sums of.
+
+    Attributes
+    ----------
+    length : float
+        About how many terms each of them has.
+    size : float
+        The root mean square of what such sums would be were the signs of their terms random; 0 if
+        that is not known. Terms that cancel leave less, and what rounding leaves stays.
+    """
+
+    length: float = 1.0
+    size: float = 0.0
+
+
+def sums_made(values: Sequence[Value], call: Call, norm: Callable[[Value], float]) -> Sums:
+    """Return what a product's numbers are sums of."""
+    made = None if call.outputs[0] is None else values[call.outputs[0]]
+    factors = list(_factors(values, call).values())
+    return Sums() if made is None else _products(values, call, factors, made, norm)
+
+
+def sums_sent(
+    values: Sequence[Value],
+    call: Call,
+    operand: str,
+    arrived: Sequence[int | None],
+    sent: Value,
+    norm: Callable[[Value], float],
+) -> Sums:
+    """Return what the numbers of a gradient that was sent to an operand are sums of."""
+    came = [values[n] for n in arrived if n is not None]
+    if call.base_op.startswith(_CHAINED):
+        return Sums(_CHAIN)
+    if len(came) != 1:
+        return Sums()
+    factors = _factors(values, call)
+    if operand in factors:
+        others = [value for name, value in factors.items() if name != operand]
+        return _products(values, call, [*came, *others], sent, norm)
+    length = math.prod(came[0].shape) / math.prod(sent.shape)
+    size = norm(came[0]) / math.sqrt(math.prod(sent.shape)) if operand == ADDED else 0.0
+    return Sums(length, size)
+
+
+def _factors(values: Sequence[Value], call: Call) -> dict[str, Value]:
+    """Return the factors of a product, by the rule's name; none if it is another operation."""
+    rule = find(call.base_op)
+    if rule is None or rule.name not in PRODUCTS:
+        return {}
+    named = {name: call.arguments[schema] for name, schema in operand_names(rule, call).items()}
+    return {
+        name: values[argument.value]
+        for name, argument in named.items()
+        if name != ADDED and isinstance(argument, Ref)
+    }
+
+
+def _products(
+    values: Sequence[Value],
+    call: Call,
+    factors: Sequence[Value],
+    made: Value,
+    norm: Callable[[Value], float],
+) -> Sums:
+    """Return the sums of products of two tensors' numbers.
+
+    Matrices of m x n and n x p numbers make m x p: the root of what the first two have over the
+    last is n. Of a convolution's three tensors one is a kernel, in each of its groups.
+    """
+    if len(factors) != 2:
+        return Sums()
+    one, other = (math.prod(value.shape) for value in factors)
+    length = math.sqrt(one * other / math.prod(made.shape))
+    groups, kernel = call.arguments.get("groups"), call.arguments.get("weight")
+    if isinstance(groups, int) and isinstance(kernel, Ref):
+        length *= math.sqrt(math.prod(values[kernel.value].shape[2:]) / groups)
+    middle = norm(factors[0]) * norm(factors[1]) / math.sqrt(one * other)
+    return Sums(length, math.sqrt(length) * middle)

@@ -1,0 +1,337 @@
+"""A look at all numbers of each step; None where bounds have to tell.
+
+It refutes nothing by itself: whatever does not clearly agree is judged with bounds, at once and
+alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness._errors import Unjudgeable
+from gradwitness.engine.backward import gradients, sending, vjp
+from gradwitness.engine.floats import is_float
+from gradwitness.engine.foreach import is_foreach, members
+from gradwitness.engine.forward import evaluate
+from gradwitness.engine.in_pieces import gradient_cuts, operand_of
+from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.engine.tiling import cuts, small_step
+from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
+from gradwitness.judging.looks.moved import LOOKS_UP, MOVES, Views, is_same, kind_of
+from gradwitness.judging.looks.norms import norm_of
+from gradwitness.judging.looks.sampled import Scattered, agreement
+from gradwitness.judging.looks.some import gradient_at, results_at
+from gradwitness.judging.looks.step import Formless, is_by_element, raw, step_of
+from gradwitness.judging.looks.sums import Sums, sums_made, sums_sent
+from gradwitness.rules.graph_terms import DRAWN
+from gradwitness.rules.user_rules import is_own
+from gradwitness.tape import Kind, Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from gradwitness.engine.tiling import Index
+    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.looks.some import Evaluate
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Call, Node, NodeRun, Tape, Value
+
+# Of more numbers than one in so many, bounds cost as much as of all.
+_ONE_IN = 3
+
+
+class Whole:
+    """Looks at all numbers of the steps of a tape.
+
+    Parameters
+    ----------
+    tape : Tape
+        May still be growing.
+    records : Records
+        Its numbers.
+    """
+
+    # The bounds of so few numbers cost little more than they do.
+    _few = 2**9
+
+    def __init__(self, tape: Tape, records: Records) -> None:
+        self._tape = tape
+        self._records = records
+        self._norms: dict[int, float] = {}
+        self._views = Views()
+
+    def results(self, call: Call) -> list[tuple[int, Comparison]] | None:
+        """Look at the results of a call."""
+        calls = members(call) if is_foreach(call) else [call]
+        found: list[tuple[int, Comparison]] = []
+        for member in calls:
+            comparisons = self._attempt(partial(self._results, member))
+            if comparisons is None:
+                return None
+            found += [(len(found) + k if len(calls) > 1 else k, c) for k, c in comparisons]
+        return found or None
+
+    def sent(self, node: Node, node_run: NodeRun) -> dict[int, Comparison]:
+        """Look at what a node sent: by input, what clearly agrees."""
+        if node.call is None or node.kind != Kind.OPERATION:
+            return {}
+        call = self._tape.calls[node.call]
+        if call.base_op in DRAWN:
+            return {}
+        return self._attempt(lambda: self._sent(node, call, node_run)) or {}
+
+    def total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
+        """Look at a sum of recorded gradients."""
+        values = self._tape.values
+        value, parts = values[number], [values[n] for n in terms]
+        if ones or value.array is None or not value.array.size or not is_float(value.dtype):
+            return None
+        if len(parts) == 1:
+            same = terms[0] == number or is_same(value.array, parts[0].array)
+            return self._screened(value, exact(math.prod(value.shape))) if same else None
+        if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
+            return None
+        return self._attempt(lambda: self._summed(value, terms))
+
+    @staticmethod
+    def _attempt(look: Callable[[], Any]) -> Any:
+        try:
+            return look()
+        except (Unjudgeable, Formless):
+            return None
+
+    def _summed(self, value: Value, terms: Sequence[int]) -> Comparison | None:
+        """Look at a sum of recorded gradients of one shape."""
+        if math.prod(value.shape) <= self._few or not is_clear(value):
+            return None
+        close = self._closeness(value, Sums(len(terms)))
+        total = self._records(terms[0]) + self._records(terms[1])
+        for number in terms[2:]:
+            total += self._records(number)
+        return close.result() if close.take(total) else None
+
+    def _results(self, call: Call) -> list[tuple[int, Comparison]] | None:
+        if call.is_view or call.base_op in MOVES | LOOKS_UP:
+            return self._moved(call)
+        self._require_numbers((*call.operands, *call.outputs))
+        return self._made(call)
+
+    def _made(self, call: Call) -> list[tuple[int, Comparison]] | None:
+        """Look at the results of a call that computes."""
+        values = self._tape.values
+        outputs = {k: values[n] for k, n in enumerate(call.outputs) if n is not None}
+        self._require_clear(call, outputs.values())
+        by_element = is_by_element(values, call)
+        sums = sums_made(values, call, self._norm)
+        close: dict[int, Closeness] = {}
+        for k, index, part in self._parts_made(call):
+            # Of outputs without elements there is nothing to say, but where all are.
+            if part is None or k not in outputs or 0 in outputs[k].shape:
+                continue
+            if k not in close:
+                close[k] = self._closeness(outputs[k], sums, by_element=by_element)
+            if not close[k].take(part, index):
+                return None
+        found: list[tuple[int, Comparison]] = []
+        for k, held in close.items():
+            looked = self._settled(held, lambda: results_at(step_of(values, call)))
+            if looked is None:
+                return None
+            found.append((k, looked))
+        return found or None
+
+    def _parts_made(self, call: Call) -> Iterator[tuple[int, Index, Any]]:
+        """Compute the results of a call, piece by piece if they are large."""
+        pieces = cuts(self._tape, call)
+        if not pieces:
+            made = evaluate(self._tape, call, self._records, bounded=False)
+            yield from ((k, (), result) for k, result in enumerate(made))
+        for cut in pieces:
+            small = small_step(self._tape, call, cut, self._records)
+            made = evaluate(small.tape, small.call, small.lookup, bounded=False)
+            for k, (result, n) in enumerate(zip(made, call.outputs, strict=True)):
+                yield k, () if n is None else cut.result(k, self._tape.values[n].shape), result
+
+    def _moved(self, call: Call) -> list[tuple[int, Comparison]] | None:
+        """Look at the results of a call that moves numbers."""
+        values = self._tape.values
+        given = next((a.value for a in call.arguments.values() if isinstance(a, Ref)), None)
+        source = None if given is None else values[given].array
+        outputs = [(k, values[n]) for k, n in enumerate(call.outputs) if n is not None]
+        alone = source is not None and call.is_view and len(outputs) == 1
+        kind = kind_of(call) if alone else None
+        made: Sequence[Any] = ()
+        found = []
+        for place, value in outputs:
+            if value.array is None:
+                return None
+            if not (
+                source is not None and alone and self._views.are_known(kind, source, value.array)
+            ):
+                made = made or evaluate(self._tape, call, raw(self._tape), bounded=False)
+                if not is_same(value.array, made[place]):
+                    return None
+                if source is not None and alone:
+                    self._views.learn(kind, source, value.array, made[place])
+            looked = self._passed_on(given, value)
+            if looked is None:
+                return None
+            found.append((place, looked))
+        return found
+
+    def _passed_on(self, given: int | None, value: Value) -> Comparison | None:
+        """Return the comparison of what equals the numbers that were moved."""
+        known = None if given is None else self._norms.get(given)
+        size = math.prod(value.shape)
+        if known is not None and math.prod(self._tape.values[given or 0].shape) == size:
+            self._norms.setdefault(value.id, known)
+        return self._screened(value, exact(size))
+
+    def _sent(self, node: Node, call: Call, node_run: NodeRun) -> dict[int, Comparison] | None:
+        values = self._tape.values
+        wanted = [
+            k
+            for k, edge in enumerate(node.edges)
+            if edge is not None and node_run.outgoing[k : k + 1] not in ((), (None,))
+        ]
+        sent = {k: values[node_run.outgoing[k] or 0] for k in wanted}
+        if not wanted or any(value.array is None for value in sent.values()):
+            return None
+        if call.is_view or call.base_op in MOVES:
+            return self._sent_on(node, call, node_run, sent)
+        self._require_numbers((*call.operands, *call.outputs))
+        return self._gradients(node, call, node_run, sent)
+
+    def _gradients(
+        self, node: Node, call: Call, node_run: NodeRun, sent: dict[int, Value]
+    ) -> dict[int, Comparison]:
+        """Look at the gradients that a node computes: by input, what clearly agrees."""
+        values = self._tape.values
+        self._require_clear(call, sent.values())
+        by_element = is_by_element(values, call)
+        whole = None if call.outputs[0] is None else values[call.outputs[0]].shape
+        names = {k: operand_of(self._tape, call, k)[0] for k in sent}
+        close = {
+            k: self._closeness(
+                value,
+                sums_sent(values, call, names[k], node_run.incoming, value, self._norm),
+                by_element=by_element and value.shape == whole,
+            )
+            for k, value in sent.items()
+        }
+        for k, index, part in self._parts_sent(node, call, node_run, set(close)):
+            if k in close and not close[k].take(part, index):
+                del close[k]
+        found = {}
+        for k, held in close.items():
+            bounded = partial(self._gradient_at, node, call, node_run, k)
+            looked = self._attempt(partial(self._settled, held, bounded))
+            if looked is not None:
+                found[k] = looked
+        return found
+
+    def _parts_sent(
+        self, node: Node, call: Call, node_run: NodeRun, wanted: set[int]
+    ) -> Iterator[tuple[int, Index, Any]]:
+        """Compute what a node sends to some inputs, piece by piece if that is large."""
+        values = self._tape.values
+        arrived = [None if n is None else values[n].shape for n in node_run.incoming]
+        in_pieces = gradient_cuts(self._tape, node, arrived)
+        at_once = wanted - set(in_pieces)
+        if at_once:
+            incoming = [None if n is None else self._records(n) for n in node_run.incoming]
+            made = gradients(self._tape, sending(node, at_once), incoming, self._records, None)
+            yield from ((k, (), made[k]) for k in at_once)
+        for k, (name, shape, pieces) in in_pieces.items():
+            only = [k == other for other in range(len(node.edges))]
+            for cut in pieces if k in wanted else ():
+                small = small_step(self._tape, call, cut, self._records)
+                incoming = [
+                    None if n is None else self._records.part(n, cut.result(nr, values[n].shape))
+                    for nr, n in enumerate(node_run.incoming)
+                ]
+                made = vjp(small.tape, small.call, incoming, small.lookup, None, only)
+                yield k, cut.operand(name, shape), made[k]
+
+    def _gradient_at(self, node: Node, call: Call, node_run: NodeRun, input_nr: int) -> Evaluate:
+        values = self._tape.values
+        step = step_of(values, call)
+        arithmetic = backward_arithmetic(self._tape, node, node_run)
+        arrived = [None if n is None else values[n] for n in node_run.incoming]
+        sent = values[node_run.outgoing[input_nr] or 0]
+        return gradient_at(step, step.inputs()[input_nr][0], input_nr, arrived, arithmetic, sent)
+
+    def _sent_on(
+        self, node: Node, call: Call, node_run: NodeRun, sent: dict[int, Value]
+    ) -> dict[int, Comparison]:
+        """Look at what a node sent that moves numbers."""
+        numbers = raw(self._tape)
+        incoming = [None if n is None else numbers(n) for n in node_run.incoming]
+        source = incoming[0] if len(incoming) == len(node.edges) == 1 else None
+        operands = (self._tape.values[n].shape for n in call.operands)
+        kind = None if source is None else ("backward", *operands, *kind_of(call))
+        made: Sequence[Any] = ()
+        found = {}
+        for k, value in sent.items():
+            if value.array is None:
+                continue
+            if source is None or not self._views.are_known(kind, source, value.array):
+                made = made or gradients(self._tape, node, incoming, numbers, None)
+                if not is_same(value.array, made[k]):
+                    continue
+                if source is not None:
+                    self._views.learn(kind, source, value.array, made[k])
+            looked = self._passed_on(node_run.incoming[0] if source is not None else None, value)
+            if looked is not None:
+                found[k] = looked
+        return found
+
+    @staticmethod
+    def _settled(close: Closeness, bounded: Callable[[], Evaluate]) -> Comparison | None:
+        """Return what numbers say that are near, and the bounds of what was left."""
+        looked = close.result()
+        if looked is None or not close.left:
+            return looked
+        left = np.concatenate(close.left)
+        if left.size * _ONE_IN > math.prod(close.value.shape):
+            return None
+        for _, numbers, expected, value in bounded()(Scattered(close.value.shape, left)):
+            if value.id == close.value.id and numbers is not None:
+                agrees = agreement(numbers, expected, value, 1.0)
+                return None if agrees is None else together(looked, agrees[0])
+        return None
+
+    def _require_numbers(self, numbers: Iterable[int | None]) -> None:
+        """Leave a step with a tensor without elements to the bounds."""
+        if any(n is not None and 0 in self._tape.values[n].shape for n in numbers):
+            raise Unjudgeable("a tensor without elements")
+
+    def _require_clear(self, call: Call, judged: Iterable[Value]) -> None:
+        """Leave a step of few numbers, or of which float64 does not tell, to the bounds."""
+        if is_own(call.base_op) or not all(map(is_clear, judged)) or self._are_few(call):
+            raise Unjudgeable("a step that bounds have to judge")
+
+    def _are_few(self, call: Call) -> bool:
+        numbers = (*call.operands, *(n for n in call.outputs if n is not None))
+        return all(math.prod(self._tape.values[n].shape) <= self._few for n in numbers)
+
+    def _closeness(self, value: Value, sums: Sums, *, by_element: bool = False) -> Closeness:
+        if value.array is None or value.sparse > 1:
+            # A sparse tensor that names a place twice has terms that are not known.
+            raise Unjudgeable("numbers that were not recorded")
+        return Closeness(value, self._norm(value), sums, by_element=by_element)
+
+    def _norm(self, value: Value) -> float:
+        if value.id not in self._norms and value.array is not None:
+            self._norms[value.id] = norm_of(value.array)
+        return self._norms.get(value.id, math.nan)
+
+    def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
+        """Return a comparison with the value's norm; None if that is not finite."""
+        norm = self._norm(value)
+        return replace(looked, norm=norm) if math.isfinite(norm) else None
