@@ -24,8 +24,7 @@ from gradwitness.capture.recorder import Recorder
 from gradwitness.capture.retention import Retention
 from gradwitness.capture.source import ModuleTrail
 from gradwitness.capture.values import ValueStore
-from gradwitness.judging import local, sweep
-from gradwitness.judging.carried_bounds import Carried
+from gradwitness.judging import conclusion, local, sweep
 from gradwitness.judging.local import Judge
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records
@@ -126,17 +125,15 @@ BORDERS: list[tuple[Any, str]] = [
     (Judge, "node_ran"),
     (Judge, "ends"),
     (Judge, "_results"),
-    (Judge, "_report"),
     (SweepCheck, "judge_node"),
     (SweepCheck, "_fan_in"),
     (SweepCheck, "_accumulate"),
     (SweepCheck, "rows"),
-    (Carried, "add"),
     (Records, "exact"),
     (Panel, "notes"),
     (local, "evaluate"),
-    (local, "replayed_gradients"),
-    (local, "finished"),
+    (conclusion, "replayed_gradients"),
+    (conclusion, "finished"),
     (sweep, NAME),
 ]
 

@@ -209,9 +209,7 @@ def test_a_norm_goes_in_pieces_backward_though_its_statistics_get_no_gradient() 
     node = next(node for node in tape.nodes if node.name.startswith("NativeBatchNorm"))
     node_run = next(f for sweep in tape.sweeps for f in sweep.node_runs if f.node == node.id)
     arithmetic = Arithmetic.stepwise("float32")
-    pieces = large_steps.in_large_pieces(
-        tape, node, node_run.incoming, Records(tape), arithmetic, lambda _: False
-    )
+    pieces = large_steps.in_large_pieces(tape, node, node_run.incoming, Records(tape), arithmetic)
     # The input, and its weight and bias.
     assert set(pieces) == {0, 1, 2}
 

@@ -75,6 +75,7 @@ def told(witness: gw.Witness, factor: float) -> gw.Report:
     return gw.judge(replace(tape, values=values))
 
 
+@pytest.mark.usefixtures("by_bounds")
 def test_a_long_sum_that_cancels_agrees_by_its_probable_bound() -> None:
     witness = often(torch.float32, 100_000)
     (row,) = witness.report.rows

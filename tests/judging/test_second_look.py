@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -14,10 +15,8 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.judging import compare
 from gradwitness.rules.layers import recurrent
 
-if TYPE_CHECKING:
-    import pytest
 
-
+@pytest.mark.usefixtures("by_bounds")
 def test_a_recurrent_layer_goes_back_through_time_once_for_all_its_gradients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,6 +12,7 @@ from gradwitness.judging.accused import settled
 from gradwitness.judging.finding import Report
 from gradwitness.judging.fuzz.guilty import fuzzed
 from gradwitness.judging.local import Judge
+from gradwitness.judging.looks.whole import Whole
 from gradwitness.judging.probe_results import (
     AGAIN,
     KINDS,
@@ -185,6 +186,7 @@ class _Split:
         self._label = label
         self._own = Judge(tape, functions)
         self._records = Records(tape)
+        self._looks = Whole(tape, self._records)
         self._prints = Fingerprints(tape)
 
     def called(self, number: int) -> None:
@@ -208,7 +210,7 @@ class _Split:
         elif kind != AGAIN:
             self._findings.setdefault(kind, [])
             self._checks[sweep] = StepsCheck(
-                self._tape, self._records, count, roots, limited_to, self._functions
+                self._tape, self._records, count, roots, limited_to, self._functions, self._looks
             )
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:

@@ -99,7 +99,10 @@ def run_target(
     cost = (
         f"step      took {witness.seconds * 1e3:.3g} ms ({witness.overhead:.0%} recording overhead)"
     )
-    return Judged(witness.tape, witness.report, cost)
+    try:
+        return Judged(witness.tape, witness.report, cost)
+    except JudgingInterrupted as interrupt:
+        return Judged(witness.tape, interrupt.report, failed=interrupt)
 
 
 def probes_of(

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import filterfalse
 from typing import TYPE_CHECKING, TypeVar
 
-from gradwitness._errors import Unjudgeable
+from gradwitness._errors import JudgingInterrupted, Unjudgeable
 from gradwitness._failure import FAILED, failure
 from gradwitness._printable import several
 from gradwitness.engine.replay import Replay, replay, replayed_gradients, steps_of
@@ -140,11 +140,21 @@ def conclusion(
 
 
 def completed(seen: Seen, tape: Tape, *, first: Report) -> Report:
-    """Return a report in which everything agrees with what the float64 replay tells."""
-    replayed, failures = _replayed(tape, first.findings, Trusting({}))
-    rows = tuple(with_digits(first.rows, tape, replayed))
-    again = partial(replay, tape)
-    notes = _notes(seen, Judgement(tape, first.findings, rows, replayed, again))
+    """Return a report in which everything agrees with what the float64 replay tells.
+
+    Raises
+    ------
+    JudgingInterrupted
+        If a Ctrl-C comes in between: with what was known before.
+    """
+    try:
+        replayed, failures = _replayed(tape, first.findings, Trusting(()))
+        rows = tuple(with_digits(first.rows, tape, replayed))
+        again = partial(replay, tape)
+        notes = _notes(seen, Judgement(tape, first.findings, rows, replayed, again))
+    except KeyboardInterrupt:
+        told = (*first.notes, _no_digits("interrupted before it was over"))
+        raise JudgingInterrupted(replace(first, notes=told)) from None
     return _final(first.findings, rows, (*first.notes, *notes, *failures))
 
 

@@ -21,8 +21,8 @@ from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.engine.floats import Arithmetic, gamma, is_inexact
 from gradwitness.engine.forward import numbers, run
 from gradwitness.judging import sight
-from gradwitness.judging.carried_bounds import total
 from gradwitness.judging.comparison import SHARE, Comparison, unjudged
+from gradwitness.judging.fan_in import total
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.records import largest
 from gradwitness.rules.declarations import meant_hooks

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from gradwitness.judging.finding import Finding
-    from gradwitness.tape import LeafUpdate, Node, NodeRun
+    from gradwitness.tape import LeafUpdate, NodeRun
 
 
 class StepsCheck(SweepCheck):
@@ -26,6 +26,3 @@ class StepsCheck(SweepCheck):
         if node.kind != Kind.ACCUMULATE:
             self._backward(node, node_run)
         return self._findings
-
-    def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
-        """Carry nothing: no row needs it."""

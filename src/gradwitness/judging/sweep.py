@@ -10,16 +10,10 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients
+from gradwitness.engine.binding import unrecorded
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.accused import Accused
-from gradwitness.judging.came_in import REASON, forgiven, given_to
-from gradwitness.judging.carried_bounds import (
-    Carried,
-    NodeInput,
-    arrived_in_turn,
-    narrows,
-    total,
-)
+from gradwitness.judging.came_in import forgiven, given_to
 from gradwitness.judging.compare import (
     Comparison,
     in_turn,
@@ -29,6 +23,7 @@ from gradwitness.judging.compare import (
 )
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.doubts import Doubts
+from gradwitness.judging.fan_in import arrived_in_turn, total
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, same_operand, source_of
 from gradwitness.judging.large_steps import in_large_pieces
@@ -53,6 +48,9 @@ if TYPE_CHECKING:
     from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
 
 
+NodeInput = tuple[int, int]  # node, input of the node
+
+
 class SweepCheck:
     """Judges the node runs of a pass one by one, and the gradients that it returns.
 
@@ -73,7 +71,7 @@ class SweepCheck:
         self.records = records
         self.number = number
         self._looks = looks
-        self._last = Last()
+        self._last = Last(tape)
         self._doubts = Doubts(tape, records)
         self._custom = CustomCheck(tape, records, functions)
         self._findings: list[Finding] = []
@@ -90,8 +88,6 @@ class SweepCheck:
         self.off: dict[tuple[int, int, int], NDArray[Any]] = {}
         # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
-        captured_at = {(edge.node, edge.index) for edge in limited_to or ()}
-        self._carried = Carried(tape, records, captured_at, self._seeds, needed=False)
         self._needed = None if limited_to is None else ancestors(tape, {e.node for e in limited_to})
 
     def note(self, node_run: NodeRun) -> None:
@@ -115,7 +111,6 @@ class SweepCheck:
         else:
             self._doubts.carry(node, node_run)
             self._backward(node, node_run)
-        self._carried.used(node.id, len(node_run.incoming))
         return self._findings
 
     def give_up(self, node_run: NodeRun, update: LeafUpdate | None, reason: str) -> list[Finding]:
@@ -126,17 +121,14 @@ class SweepCheck:
         for input_nr, edge in enumerate(node.edges):
             if edge is not None:
                 self._finding(Step.BACKWARD, node, input_nr, f"gradient of input {input_nr}", doubt)
-                self._carried.lose(edge)
         if update is not None:
             self._finding(Step.ACCUMULATE, node, 0, "`.grad` afterwards", doubt)
             self._rows.append(self._row(Edge(node.id, 0), node_run.incoming[0], doubt))
-        self._carried.used(node.id, len(node_run.incoming))
         return self._findings
 
     def finish(self, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that the pass returned."""
         self._rows += [self._row(edge, value) for edge, value in captured]
-        self._carried.clear()
 
     def rows(self) -> list[Row]:
         """Return one row for each gradient returned, judged on its own.
@@ -161,7 +153,6 @@ class SweepCheck:
         place = node.edges[input_nr] if step is Step.BACKWARD else Edge(node.id, input_nr)
         self._doubts.add(place, comparison)
         if place is not None:
-            self._carried.rests(place, comparison.reason)
             terms = len(self.sent.get((place.node, place.index), ()))
             self._last.add(step, place, terms, comparison)
         call = None if node.call is None else self.tape.calls[node.call]
@@ -200,7 +191,6 @@ class SweepCheck:
                 )
             else:
                 comparison = self._against_total(arrived, terms, implicit, arrived)
-                self._carried.keep(input_nr, arrived)
             self._finding(
                 Step.FAN_IN, node, index, what, comparison, "g = sum of the gradients sent"
             )
@@ -228,21 +218,21 @@ class SweepCheck:
         looked = self._looks.sent(node, node_run)
         for input_nr, comparison in looked.items():
             self._backward_finding(node, input_nr, names, comparison)
-        self._last.hand_on(node, looked)
+        self._last.hand_on(node, node_run, looked)
         edges = tuple(None if k in looked else edge for k, edge in enumerate(node.edges))
         if not looked or any(edges):
             self._in_full(replace(node, edges=edges), node_run, names)
 
     def _in_full(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
         try:
-            expected = list(self._expected(node, node_run))
+            expected = self._expected(node, node_run)
         except Unjudgeable as reason:
             for input_nr, sent in enumerate(node_run.outgoing):
                 if sent is not None and node.edges[input_nr] is not None:
                     c = self._custom.without_rule(node, node_run, input_nr, reason)
                     self._backward_finding(node, input_nr, names, c.comparison, case=c.case)
-                    self._carried.add_recorded(node.edges[input_nr], sent)
             return
+        found: dict[int, Comparison] = {}
         again = SecondLook(self.tape, self.records, node, node_run, self._expected)
         for input_nr, edge in enumerate(node.edges):
             sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
@@ -254,11 +244,10 @@ class SweepCheck:
                 continue
             if sent is not None:
                 looked = partial(again.in_turn, input_nr, sent)
-                comparison, expected[input_nr] = in_turn(comparison, looked, expected[input_nr])
+                comparison, _ = in_turn(comparison, looked, expected[input_nr])
             self._backward_finding(node, input_nr, names, comparison)
-            if comparison.reason == REASON and sent is not None:
-                self._carried.lose(edge)
-        self._carry_on(node, node_run, tuple(expected))
+            found[input_nr] = comparison
+        self._last.hand_on(node, node_run, found)
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
         expected: tuple[Any, ...] | Unjudgeable
@@ -279,15 +268,8 @@ class SweepCheck:
             if judged.case is not None or not judged.by_rules:
                 # For all inputs that one operand enters by.
                 measured.update(same_operand(self.tape, node, judged.input_nr))
-        for input_nr, sent in enumerate(node_run.outgoing):
-            if (
-                isinstance(expected, Unjudgeable)
-                or input_nr in measured
-                or narrows(self.tape, node_run)
-            ):
-                self._carried.add_recorded(node.edges[input_nr], sent)
-            else:
-                self._carried.add(node.edges[input_nr], by_rules[input_nr])
+        for input_nr in measured:
+            self._last.forget(node.edges[input_nr])
 
     def _backward_finding(
         self,
@@ -307,9 +289,7 @@ class SweepCheck:
         arithmetic = backward_arithmetic(self.tape, node, node_run)
         if arithmetic is not None:
             arithmetic = replace(arithmetic, stretches=threads)
-        in_pieces = in_large_pieces(
-            self.tape, node, node_run.incoming, self.records, arithmetic, self._carried.reaches
-        )
+        in_pieces = in_large_pieces(self.tape, node, node_run.incoming, self.records, arithmetic)
         if in_pieces:
             edges = tuple(None if k in in_pieces else edge for k, edge in enumerate(node.edges))
             if not any(edges):
@@ -353,9 +333,6 @@ class SweepCheck:
             comparison = forgiven(comparison, self.records, sent, expected, given, call)
         return settled_by(comparison, size)
 
-    def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
-        self._carried.carry_on(node, node_run, expected)
-
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
         arrived = node_run.incoming[0]
         if update is None or arrived is None:
@@ -370,11 +347,18 @@ class SweepCheck:
             Step.ACCUMULATE, node, 0, "`.grad` afterwards", comparison, "after = before + g"
         )
 
+    def _as_it_is(self, number: int) -> Comparison:
+        """Return the comparison of a gradient of which no step says anything but by its doubt."""
+        value = self.tape.values[number]
+        if value.array is None:
+            return unjudged(unrecorded(value))
+        return self.records.against(number, self.records.as_recorded(number))
+
     def _row(self, edge: Edge, number: int | None, doubt: Comparison | None = None) -> Row:
         place = (edge.node, edge.index)
         own = doubt or self._last.at(place)
         if doubt is None and number is None:
             own = absent(self.tape, self.sent.get(place, ()), left_out=place in self._left_out)
-        own = own or self._carried.against(place, number or 0)
+        own = own or self._as_it_is(number or 0)
         doubts = self._doubts.relative_at(place, number)
         return row_of(self.tape, self.number, edge, number, own, doubts)

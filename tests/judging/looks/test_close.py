@@ -12,9 +12,12 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness.capture import record
-from gradwitness.judging.comparison import CLOSE
+from gradwitness.engine.floats import numpy_dtype
+from gradwitness.judging.comparison import CANCELS, CLOSE, Comparison
 from gradwitness.judging.finding import Step
-from gradwitness.judging.looks.close import close
+from gradwitness.judging.looks.close import Closeness, is_clear
+from gradwitness.judging.looks.norms import norm_of
+from gradwitness.judging.looks.sums import Sums
 from gradwitness.report.tables.depth import looked_at
 from gradwitness.tape import Value
 from judging.looks.test_fast import found, place_of, value_of
@@ -27,6 +30,15 @@ if TYPE_CHECKING:
     from gradwitness.tape import Tape
 
 PLACES = {"first": 0, "middle": 30, "last": 59}
+
+
+def close(
+    value: Value, expected: Any, *, sums: Sums | None = None, by_element: bool = False
+) -> Comparison | None:
+    assert value.array is not None
+    held = Closeness(value, norm_of(value.array), sums or Sums(), by_element=by_element)
+    near = held.take(expected)
+    return held.result() if near and not held.left else None
 
 
 def value_of_array(array: NDArray[Any]) -> Value:
@@ -59,14 +71,69 @@ def test_whole_numbers_are_the_same_or_not() -> None:
     assert close(value_of_array(numbers), np.where(numbers == 11, 0, numbers)) is None
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16"])
-def test_only_what_float64_is_far_finer_than_is_held_against_it(dtype: str) -> None:
-    assert close(value_of_array(np.ones(5, dtype)), np.ones(5)) is None
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sixteen_bits_are_what_float64_rounds_to(dtype: str) -> None:
+    expected = np.linspace(-3, 2, 60)
+    unit = {"bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]
+    kind = numpy_dtype(dtype)
+    right = close(value_of_array(expected.astype(kind)), expected)
+    assert right is not None
+    # One rounding to the format beside those of float32.
+    assert 2 * unit * 3 < right.detects < 2 * unit * 3 * 1.1
+    wrong = expected.astype(kind)
+    wrong[0] += kind.type(4 * unit * 3)
+    assert close(value_of_array(wrong), expected) is None
 
 
-def test_of_zeros_alone_and_of_nothing_it_says_nothing() -> None:
+def test_float64_does_not_tell_of_itself() -> None:
+    assert not is_clear(value_of_array(np.ones(5)))
+    assert is_clear(value_of_array(np.ones(5, np.float32)))
+
+
+def test_a_number_made_of_few_is_held_against_itself() -> None:
+    """Beside a million, an error of 1e-3 of a number of size 1 is small; of its own it is not."""
+    expected = np.array([1e6, 1.0, -2.0])
+    wrong = expected.astype(np.float32) * np.array([1, 1.001, 1], np.float32)
+    assert close(value_of_array(wrong), expected) is not None
+    assert close(value_of_array(wrong), expected, by_element=True) is None
+    held = Closeness(value_of_array(wrong), 1e6, Sums(), by_element=True)
+    assert held.take(expected)
+    assert [list(places) for places in held.left] == [[1]]
+
+
+def test_places_are_left_where_they_lie_in_the_whole() -> None:
+    expected = np.arange(1.0, 13.0).reshape(3, 4)
+    wrong = expected.astype(np.float32)
+    wrong[2, 1] += 1
+    held = Closeness(value_of_array(wrong), norm_of(wrong), Sums(), by_element=True)
+    for rows in (slice(0, 1), slice(1, 3)):
+        assert held.take(expected[rows], (rows,))
+    assert [list(places) for places in held.left] == [[9]]
+
+
+def test_a_long_sum_may_be_off_by_a_quarter_of_the_worst_case() -> None:
+    """n terms in turn are off by n u of the sum at worst: Higham 2002, section 4.2."""
+    expected, n = np.array([2.0, 2.0]), 40_000
+    for share, near in ((0.2, True), (0.6, False)):
+        wrong = value_of_array((expected * (1 + share * n * 2.0**-24)).astype(np.float32))
+        assert (close(wrong, expected, sums=Sums(n)) is not None) == near
+        assert close(wrong, expected) is None
+
+
+def test_what_is_left_of_terms_that_cancel_is_zero_within_rounding() -> None:
+    """Four terms of size 1, whose sum is 0: what float32 leaves is no signal."""
+    expected = np.array([0.0, 0.0])
+    left = value_of_array(np.array([3e-7, -1e-7], np.float32))
+    assert close(left, expected) is None
+    looked = close(left, expected, sums=Sums(4, 2.0))
+    assert looked is not None
+    assert looked.reason == CANCELS
+    off = value_of_array(np.array([1e-4, 0], np.float32))
+    assert close(off, expected, sums=Sums(4, 2.0)) is None
+
+
+def test_of_zeros_alone_it_says_nothing() -> None:
     assert close(value_of_array(np.zeros(5, "float32")), np.zeros(5)) is None
-    assert close(value_of_array(np.zeros(0, "float32")), np.zeros(0)) is None
     assert close(value_of_array(np.ones((5, 1), "float32")), np.ones((1, 5))) is None
     assert close(value_of_array(np.ones((), "float32")), None) is None
 
@@ -115,4 +182,4 @@ def test_what_is_said_to_be_detected_is_found(make: Callable[[], Tape]) -> None:
         for place in {0, array.size // 2, array.size - 1}:
             wrong = np.ascontiguousarray(array).copy()
             wrong.reshape(-1)[place] += size
-            assert found(tape, finding, wrong), finding.title
+            assert found(tape, finding, wrong, size), finding.title

@@ -282,6 +282,6 @@ def test_looking_for_other_ways_takes_no_longer_for_each_number_that_is_read(
     x = torch.linspace(1.0, 2.0, 40, requires_grad=True)
     with gw.watch(names={"x": x}) as witness:
         sum(x[i] for i in range(40) if x[i] > 0).backward()  # type: ignore[union-attr]
-    assert witness.verdict is gw.Verdict.AGREES
+    assert witness.report.verdict is gw.Verdict.AGREES
     # Two detectors ask once for each element that is read; forty others are not looked at.
     assert 0 < len(compared) <= 4 * 40

@@ -35,6 +35,7 @@ def test_a_detector_that_fails(
     model = network()
     with gw.watch(model) as sound:
         cut(model)
+    expected = sound.report
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("planted")
@@ -44,11 +45,9 @@ def test_a_detector_that_fails(
     with gw.watch(model) as witness:
         cut(model)
     # The verdicts, and the notes of the other detectors, are unchanged.
-    assert [row.verdict for row in witness.report.rows] == [
-        row.verdict for row in sound.report.rows
-    ]
+    assert [row.verdict for row in witness.report.rows] == [row.verdict for row in expected.rows]
     lost = {"Stale": "stale gradient", "Disconnected": "parameters cut off"}
-    others = [n.kind for n in sound.report.notes if n.kind != lost.get(detector.__name__)]
+    others = [n.kind for n in expected.notes if n.kind != lost.get(detector.__name__)]
     assert kinds(witness.report.notes) == [*others, "detector failed"]
     text = witness.report.notes[-1].text
     assert text.startswith(detector.__name__)

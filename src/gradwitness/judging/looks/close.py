@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.floats import is_inexact, limits, unit_roundoff, wide
+from gradwitness.engine.floats import is_inexact, limits, ulps, unit_roundoff, wide
 from gradwitness.judging.comparison import CANCELS, CLOSE, SHARE, VISIBLE, Comparison
 from gradwitness.judging.looks.norms import peak_of
 from gradwitness.verdict import Verdict
@@ -168,6 +168,7 @@ class Closeness:
             "error": abs(w - r),
             "bound": float(self._allowed(abs(w))),
             "ratio": ratio,
+            "ulps": ulps(abs(w - r), w, self.value.dtype),
         }
 
     def _leave(self, far: NDArray[np.bool_], index: tuple[slice, ...]) -> None:

@@ -13,7 +13,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.step_arithmetic import backward_arithmetic
-from gradwitness.judging.carried_bounds import added, adding
+from gradwitness.judging.fan_in import added, adding
 from gradwitness.judging.looks.close import is_clear
 from gradwitness.judging.looks.norms import peak_of
 from gradwitness.judging.looks.projected import projected

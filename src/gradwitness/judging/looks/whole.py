@@ -102,7 +102,7 @@ class Whole:
     def _attempt(look: Callable[[], Any]) -> Any:
         try:
             return look()
-        except (Unjudgeable, Formless):
+        except Unjudgeable:
             return None
 
     def _summed(self, value: Value, terms: Sequence[int]) -> Comparison | None:
@@ -168,7 +168,7 @@ class Whole:
         made: Sequence[Any] = ()
         found = []
         for place, value in outputs:
-            if value.array is None:
+            if value.array is None or not value.array.size:
                 return None
             if not (
                 source is not None and alone and self._views.are_known(kind, source, value.array)
@@ -278,7 +278,7 @@ class Whole:
         made: Sequence[Any] = ()
         found = {}
         for k, value in sent.items():
-            if value.array is None:
+            if value.array is None or not value.array.size:
                 continue
             if source is None or not self._views.are_known(kind, source, value.array):
                 made = made or gradients(self._tape, node, incoming, numbers, None)
@@ -300,7 +300,11 @@ class Whole:
         left = np.concatenate(close.left)
         if left.size * _ONE_IN > math.prod(close.value.shape):
             return None
-        for _, numbers, expected, value in bounded()(Scattered(close.value.shape, left)):
+        try:
+            some = bounded()
+        except Formless:
+            return None
+        for _, numbers, expected, value in some(Scattered(close.value.shape, left)):
             if value.id == close.value.id and numbers is not None:
                 agrees = agreement(numbers, expected, value, 1.0)
                 return None if agrees is None else together(looked, agrees[0])
@@ -321,7 +325,7 @@ class Whole:
         return all(math.prod(self._tape.values[n].shape) <= self._few for n in numbers)
 
     def _closeness(self, value: Value, sums: Sums, *, by_element: bool = False) -> Closeness:
-        if value.array is None or value.sparse > 1:
+        if value.array is None or not value.array.size or value.sparse > 1:
             # A sparse tensor that names a place twice has terms that are not known.
             raise Unjudgeable("numbers that were not recorded")
         return Closeness(value, self._norm(value), sums, by_element=by_element)

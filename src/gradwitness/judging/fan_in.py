@@ -1,0 +1,56 @@
+"""Gradients that arrive together, added up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic, is_inexact
+from gradwitness.rules.kernel_ops import added_in_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Tape
+
+
+def total(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived: int) -> Any:
+    """Add up recorded gradients; a root without a seed starts from ones.
+
+    Raises
+    ------
+    Unjudgeable
+        If the tape does not hold their numbers.
+    """
+    if len(terms) == 1 and not ones:
+        return records.as_recorded(terms[0])
+    like = tape.values[terms[0] if terms else arrived]
+    arithmetic = adding(like.dtype)
+    parts = [records.exact(term, arithmetic) for term in terms]
+    return added([*parts, *[Bounded(np.ones(like.shape), arithmetic)] * ones])
+
+
+def arrived_in_turn(
+    tape: Tape, records: Records, terms: Sequence[int], number: int, threads: int
+) -> tuple[Comparison, Any]:
+    """Compare with recorded gradients that are added in the order in which they arrived."""
+    arithmetic = replace(Arithmetic.stepwise(tape.values[terms[0]].dtype), stretches=threads)
+    stacked: Any = [records.exact(term, arithmetic) for term in terms]
+    expected = added_in_turn(np.stack(stacked))
+    return records.against(number, expected), expected
+
+
+def added(parts: list[Bounded]) -> Any:
+    """Return the sum of gradients, in any order."""
+    stacked: Any = parts
+    return parts[0] if len(parts) == 1 else np.sum(np.stack(stacked), axis=(0,))
+
+
+def adding(dtype: str) -> Arithmetic:
+    """Return the arithmetic in which gradients are added one by one."""
+    return Arithmetic.sequential(dtype if is_inexact(dtype) else "float32")
