@@ -16,7 +16,7 @@ from gradwitness.rules import find
 from gradwitness.tape import Kind, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -117,18 +117,34 @@ def sent(tape: Tape, node: Node, incoming: list[Any], lookup: Lookup) -> tuple[A
     if call is None or not in_pieces:
         return gradients(tape, node, incoming, lookup, None, precise=True)
     edges = tuple(None if k in in_pieces else edge for k, edge in enumerate(node.edges))
-    results = [None] * len(edges)
+    results: list[Any] = [None] * len(edges)
     if any(edges):
         rest = replace(node, edges=edges)
         results = list(gradients(tape, rest, incoming, lookup, None, precise=True))
-    for input_nr, (name, shape, pieces) in in_pieces.items():
-        wanted = [k == input_nr for k in range(len(edges))]
-        whole: Any = None
+    for pieces, together in cut_alike(in_pieces):
+        wanted = [k in together for k in range(len(edges))]
         for cut in pieces:
             small = small_step(tape, call, cut, lookup, replayed=True)
             gs = [None if g is None else g[cut.result(k, g.shape)] for k, g in enumerate(incoming)]
-            part = vjp(small.tape, small.call, gs, small.lookup, None, wanted, precise=True)
-            whole = np.empty(shape, part[input_nr].dtype) if whole is None else whole
-            whole[cut.operand(name, shape)] = part[input_nr]
-        results[input_nr] = whole
+            parts = vjp(small.tape, small.call, gs, small.lookup, None, wanted, precise=True)
+            for input_nr in together:
+                name, shape, _ = in_pieces[input_nr]
+                part, whole = parts[input_nr], results[input_nr]
+                whole = np.empty(shape, part.dtype) if whole is None else whole
+                whole[cut.operand(name, shape)] = part
+                results[input_nr] = whole
     return tuple(results)
+
+
+def cut_alike(
+    in_pieces: Mapping[int, tuple[str, Shape, list[Cut]]],
+) -> list[tuple[list[Cut], list[int]]]:
+    """Return how gradients are cut, and of which inputs: one call of a rule makes them all."""
+    found: list[tuple[list[Cut], list[int]]] = []
+    for input_nr, (_, _, pieces) in in_pieces.items():
+        alike = [inputs for others, inputs in found if others == pieces]
+        if alike:
+            alike[0].append(input_nr)
+        else:
+            found.append((pieces, [input_nr]))
+    return found
