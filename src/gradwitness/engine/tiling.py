@@ -30,7 +30,7 @@ Index: TypeAlias = tuple[slice, ...]
 
 # Steps with a tensor of more than _LARGE elements are cut into pieces of _PIECE.
 _LARGE = 2**18
-_PIECE = 2**16
+_PIECE = 2**17
 # Uncut tensors are read again for each piece, so a small result is cut into at most this many.
 _FEW = 2
 # A recording may declare a shape of any size for a tensor that it does not hold.

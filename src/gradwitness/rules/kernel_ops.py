@@ -69,6 +69,13 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     return (((of_x ^ of_y) & chosen) ^ of_y).view(np.float64)
 
 
+def power(x: Any, exponent: Any) -> Any:
+    """Raise as np.power does: to 3 by products, which takes no tenth of the C library's time."""
+    if isinstance(x, np.ndarray) and isinstance(exponent, int | float) and exponent == 3:
+        return x * x * x
+    return np.power(x, exponent)
+
+
 @replaceable
 def short_exp(x: Array) -> Array:
     """Return e^x, by a short polynomial where the format has 16 bits: it is good enough there."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import scipy
 
-from gradwitness.rules.kernel_ops import is_complex, over, where
+from gradwitness.rules.kernel_ops import is_complex, over, power, where
 from gradwitness.rules.registry import ALWAYS, UNLESS_TWICE, Array, elementwise
 from gradwitness.rules.scalar_rule import scalar_rule
 
@@ -81,19 +81,19 @@ scalar_rule(
     meaning="multiplies the gradient by exponent * x^(exponent - 1)",
     composite=True,
 )
-def power(x: Array, exponent: Array) -> Array:
-    return np.power(x, exponent)
+def pow_(x: Array, exponent: Array) -> Array:
+    return power(x, exponent)
 
 
-@power.vjp("x", "g * (exponent * x ** (exponent - 1))")
+@pow_.vjp("x", "g * (exponent * x ** (exponent - 1))")
 def _(g: Array, x: Array, exponent: Array) -> Array:
     # At exponent 0 the gradient is 0 everywhere, also at x = 0, where the formula has 0 * inf.
     zero = np.equal(exponent, 0)
     safe = where(zero, 1, x) if np.any(zero) else x
-    return g * (exponent * np.power(safe, exponent - 1))
+    return g * (exponent * power(safe, exponent - 1))
 
 
-@power.vjp("exponent", "g * (y * log(x))")
+@pow_.vjp("exponent", "g * (y * log(x))")
 def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
     # torch's convention: 0 where x is 0 and the exponent is not negative.
     at_zero = np.equal(x, 0) & np.greater_equal(np.real(exponent), 0)
