@@ -79,8 +79,11 @@ class Geometry:
             begins = tuple([begin for _, begin in axis] for axis in met)
             columns = self._columns(g, begins, count, (1,) * len(sizes))
             part = _matrix(turned[(*_ALL, *positions)], groups) @ columns
+            part = np.reshape(part, (*dx.shape[:2], *count))
+            if count == tuple(sizes):
+                return part
             apart = (slice(at, None, s) for at, s in zip(first, self.stride, strict=True))
-            dx[(*_ALL, *apart)] = np.reshape(part, (*dx.shape[:2], *count))
+            dx[(*_ALL, *apart)] = part
         return dx
 
     def weigh(self, g: Array, x: Array, kernel: Sizes) -> Array:
