@@ -133,7 +133,7 @@ def _added_in_turn(_: Any, terms: Bounded) -> Bounded:
 
 
 @stands_for(added_on_the_way)
-def _added_on_the_way(_: Any, parts: Bounded) -> Any:
+def _added_on_the_way(_: Any, parts: Any) -> Any:
     return np.cumsum(parts, axis=0)[-1]
 
 

@@ -65,7 +65,7 @@ def _scattered(_: Any, numbers: Bounded, places: Plain, size: int) -> Bounded:
 
 
 @stands_for(added_rows)
-def _added_rows(_: Any, rows: Bounded, taken: Plain, places: Plain, size: int) -> Any:
+def _added_rows(_: Any, rows: Any, taken: Plain, places: Plain, size: int) -> Any:
     sums = np.zeros((size, *rows.shape[1:]))
     numbers = np.take(rows, taken, axis=0)
     return added_up(numbers, np.take(numbered(sums), places, axis=0), sums)

@@ -246,8 +246,9 @@ def _(
 ) -> tuple[Array, Array, Array]:
     sent = tuple(np.zeros_like(g[0], shape=x.shape) for x in (q, k, v))
     for unit in _units(q, k, v):
-        of = [x[unit] for x in (g[0], *y, q, k, v)]
-        parts = _back(*of, _in(unit, mask), is_causal, scale)
+        made = g[0][unit], y[0][unit], y[1][unit]
+        given = q[unit], k[unit], v[unit], _in(unit, mask)
+        parts = _back(*made, *given, is_causal, scale)
         for whole, part in zip(sent, parts, strict=True):
             whole[unit] = part
     return sent

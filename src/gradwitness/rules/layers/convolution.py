@@ -1,4 +1,4 @@
-"""Convolutions, for any number of spatial axes, each as one matrix product.
+"""Convolutions, for any number of spatial axes, as matrix products.
 
 With s the stride, d the dilation, p the padding and k a position in the kernel:
 ``y[n, o, i] = b[o] + sum_{c, k} w[o, c, k] x[n, c, s i + d k - p]``. Value and gradients are one
@@ -75,7 +75,7 @@ class Geometry:
             count = tuple(len(range(*at)) for at in zip(first, sizes, self.stride, strict=True))
             if not (all(met) and all(count)):
                 continue
-            positions = np.ix_(*([k for k, _ in axis] for axis in met))
+            positions: tuple[Any, ...] = np.ix_(*([k for k, _ in axis] for axis in met))
             begins = tuple([begin for _, begin in axis] for axis in met)
             columns = self._columns(g, begins, count, (1,) * len(sizes))
             part = _matrix(turned[(*_ALL, *positions)], groups) @ columns
