@@ -40,7 +40,9 @@ RESAMPLING = (
     sample(smooth, normal(1, 1, 3, 6), [2, 3], False, 0.6, 0.7, note="by a scale"),
     sample(smooth_cubic, normal(1, 1, 7, 5), [3, 4], False),
     sample(smooth_cubic, normal(1, 1, 7, 4), [3, 6], True, note="corners"),
+    sample(smooth_cubic, normal(1, 2, 3, 2), [2, 3], False, note="channels"),
     sample(smooth_sinc, normal(1, 1, 4, 3), [2, 4], False),
+    sample(smooth_sinc, normal(1, 2, 3, 2), [2, 3], False, note="channels"),
 )
 
 DROPOUT = (

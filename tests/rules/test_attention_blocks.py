@@ -10,17 +10,25 @@ from gradwitness.rules.layers import attention
 from rules.words_attention import attend, back, factor, heads, log_total, of_heads
 
 
-@pytest.mark.parametrize("shape", [(7, 5), (7, 1), (1, 5)], ids=str)
+# What is taken at once: two positions, where four heads have 4 x 5 scores each; a sample's heads of
+# 7 x 5 scores, or three of them; both samples.
+@pytest.mark.parametrize("at_once", [2 * 4 * 5, 4 * 7 * 5, 3 * 7 * 5, 2 * 4 * 7 * 5], ids=str)
+# A mask may be broadcast along any axis.
+@pytest.mark.parametrize("shape", [(1, 1, 7, 5), (7, 1), (4, 1, 5), (2, 1, 7, 5)], ids=str)
+@pytest.mark.parametrize("shared", [1, 2])
 @pytest.mark.parametrize("is_causal", [False, True])
 def test_blocks_of_queries_and_keys(
-    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], is_causal: bool
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: int,
+    shape: tuple[int, ...],
+    shared: int,
+    is_causal: bool,
 ) -> None:
-    # Two positions at a time: four heads, which share two of keys, have 2 x 4 x 5 scores each.
-    monkeypatch.setattr(attention, "_AT_ONCE", 2 * 2 * 4 * 5)
+    monkeypatch.setattr(attention, "_AT_ONCE", at_once)
     rng = np.random.default_rng(0)
-    q, k, v = (rng.standard_normal((2, *s, 3)) for s in ((4, 7), (2, 5), (2, 5)))
-    # A mask may be broadcast along either axis.
-    mask = rng.standard_normal((1, 1, *shape))
+    own = (4 // shared, 5)
+    q, k, v = (rng.standard_normal((2, *s, 3)) for s in ((4, 7), own, own))
+    mask = rng.standard_normal(shape)
     rule = find("aten._scaled_dot_product_flash_attention_for_cpu")
     assert rule
     form = {"dropout_p": 0.0, "is_causal": is_causal, "scale": None}
@@ -35,6 +43,6 @@ def test_blocks_of_queries_and_keys(
         "k": of_heads(np.swapaxes(scores, 2, 3) @ q, k),
         "v": of_heads(np.swapaxes(p, 2, 3) @ g, v),
     }
-    for operand, right in expected.items():
-        sent = rule.gradients[operand]((g, None), y, (q, k, v, mask), form)
-        np.testing.assert_allclose(sent, right, rtol=1e-11, atol=1e-13)
+    sent = rule.gradients["q"]((g, None), y, (q, k, v, mask), form)
+    for operand, gradient in zip(rule.gradients["q"].together, sent, strict=True):
+        np.testing.assert_allclose(gradient, expected[operand], rtol=1e-11, atol=1e-13)

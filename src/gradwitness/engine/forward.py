@@ -95,7 +95,7 @@ def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) 
         raise RuleFailure(f"{whose} returns None: is a return missing?")
     if isinstance(result, Bounded):
         return result
-    array = run(whose, as_array, result)
+    array = result if isinstance(result, np.ndarray) else run(whose, as_array, result)
     if array.dtype.kind not in "biufc":
         raise RuleFailure(f"{whose} returns {type(result).__name__} instead of an array")
     if arithmetic is None or array.dtype.kind not in "fc":

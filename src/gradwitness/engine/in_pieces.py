@@ -16,11 +16,11 @@ from gradwitness.rules import find
 from gradwitness.tape import Kind, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from gradwitness.engine.tiling import Cut, Shape
+    from gradwitness.engine.tiling import Cut, Index, Shape
     from gradwitness.tape import Call, Node, Tape
 
 
@@ -113,22 +113,64 @@ def sent(tape: Tape, node: Node, incoming: list[Any], lookup: Lookup) -> tuple[A
     """Return what a node sends as `gradients` does, in float64."""
     arrived = [None if g is None else np.shape(g) for g in incoming]
     in_pieces = {} if not any(arrived) else gradient_cuts(tape, node, arrived)
-    call = call_of(tape, node)
-    if call is None or not in_pieces:
+    if not in_pieces:
         return gradients(tape, node, incoming, lookup, None, precise=True)
     edges = tuple(None if k in in_pieces else edge for k, edge in enumerate(node.edges))
-    results = [None] * len(edges)
+    results: list[Any] = [None] * len(edges)
     if any(edges):
         rest = replace(node, edges=edges)
         results = list(gradients(tape, rest, incoming, lookup, None, precise=True))
-    for input_nr, (name, shape, pieces) in in_pieces.items():
-        wanted = [k == input_nr for k in range(len(edges))]
-        whole: Any = None
-        for cut in pieces:
-            small = small_step(tape, call, cut, lookup, replayed=True)
-            gs = [None if g is None else g[cut.result(k, g.shape)] for k, g in enumerate(incoming)]
-            part = vjp(small.tape, small.call, gs, small.lookup, None, wanted, precise=True)
-            whole = np.empty(shape, part[input_nr].dtype) if whole is None else whole
-            whole[cut.operand(name, shape)] = part[input_nr]
-        results[input_nr] = whole
+
+    def arrived_in(cut: Cut) -> list[Any]:
+        return [None if g is None else g[cut.result(k, g.shape)] for k, g in enumerate(incoming)]
+
+    for k, index, part in parts_sent(tape, node, in_pieces, arrived_in, lookup, replayed=True):
+        if results[k] is None:
+            results[k] = np.empty(in_pieces[k][1], part.dtype)
+        results[k][index] = part
     return tuple(results)
+
+
+def parts_sent(
+    tape: Tape,
+    node: Node,
+    in_pieces: Mapping[int, tuple[str, Shape, list[Cut]]],
+    arrived_in: Callable[[Cut], list[Any]],
+    lookup: Lookup,
+    *,
+    replayed: bool = False,
+) -> Iterator[tuple[int, Index, Any]]:
+    """Yield the pieces of what a node sends in float64: the input, the index, the numbers.
+
+    How it is cut is told by input, as `gradient_cuts` does. ``arrived_in`` returns what of the
+    incoming gradients belongs to a piece. If the numbers are ``replayed``, formulas are taken that
+    lose no digits.
+    """
+    call = call_of(tape, node)
+    for pieces, inputs in _cut_alike(in_pieces):
+        assert call is not None  # noqa: S101 (it is cut)
+        # One call of the rule makes the gradients of all.
+        wanted = [k in inputs for k in range(len(node.edges))]
+        for cut in pieces:
+            small = small_step(tape, call, cut, lookup, replayed=replayed)
+            made = vjp(
+                *(small.tape, small.call, arrived_in(cut), small.lookup, None, wanted),
+                precise=replayed,
+            )
+            for k in inputs:
+                name, shape, _ = in_pieces[k]
+                yield k, cut.operand(name, shape), made[k]
+
+
+def _cut_alike(
+    in_pieces: Mapping[int, tuple[str, Shape, list[Cut]]],
+) -> list[tuple[list[Cut], list[int]]]:
+    """Return how gradients are cut, each with the inputs whose gradients are cut so."""
+    found: list[tuple[list[Cut], list[int]]] = []
+    for input_nr, (_, _, pieces) in in_pieces.items():
+        alike = next((inputs for others, inputs in found if others == pieces), None)
+        if alike is None:
+            found.append((pieces, [input_nr]))
+        else:
+            alike.append(input_nr)
+    return found

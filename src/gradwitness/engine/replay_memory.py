@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.binding import recorded
@@ -182,12 +181,8 @@ class Memory:
         reals = 2 if is_complex(value.dtype) else 1
         strides = tuple(8 * reals * s for s in layout.strides)
         begin = buffer[reals * layout.offset - piece.start :]
-        window = (
-            np.ndarray(value.shape, np.complex128, begin, 0, strides)
-            if reals == 2
-            else as_strided(begin, value.shape, strides)
-        )
-        self.values[number] = window
+        kind = np.complex128 if reals == 2 else np.float64
+        window = self.values[number] = np.ndarray(value.shape, kind, begin, 0, strides)
         self.windows.setdefault(piece, []).append(number)
         return window
 

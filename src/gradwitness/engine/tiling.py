@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from gradwitness import rules
 from gradwitness.engine.binding import Lookup, operand_names, recorded, unknown
 from gradwitness.rules.registry import ELEMENTWISE
-from gradwitness.tape import Ref, Tape
+from gradwitness.tape import Ref, Tape, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from gradwitness.tape import Call, Value
+    from gradwitness.tape import Call
 
 Shape: TypeAlias = tuple[int, ...]
 Index: TypeAlias = tuple[slice, ...]
 
 # Steps with a tensor of more than _LARGE elements are cut into pieces of _PIECE.
 _LARGE = 2**18
-_PIECE = 2**16
+_PIECE = 2**17
 # Uncut tensors are read again for each piece, so a small result is cut into at most this many.
 _FEW = 2
 # A recording may declare a shape of any size for a tensor that it does not hold.
@@ -160,9 +160,17 @@ def small_step(
         origins.append((number, index))
         if index:
             # Values that no vjp uses may be freed already; only their shape is needed.
-            shape = unknown(value.shape)[index].shape
             part = None if value.array is None else value.array[index]
-            value = replace(value, shape=shape, array=part)
+            shape = unknown(value.shape)[index].shape if part is None else part.shape
+            value = Value(
+                value.id,
+                shape,
+                value.dtype,
+                part,
+                value.layout,
+                freed=value.freed,
+                sparse=value.sparse,
+            )
         values.append(value)
         return len(values) - 1
 

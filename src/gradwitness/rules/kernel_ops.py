@@ -61,13 +61,19 @@ def where(condition: Any, x: Any, y: Any) -> Any:
         return np.where(condition, x, y)
     of_x, of_y = (np.asarray(v, dtype=np.float64).view(np.int64) for v in (x, y))
     # All bits where the number is chosen, else none.
-    chosen = condition.astype(np.int64)
+    chosen = np.negative(condition.view(np.int8))
     if of_x.ndim == 0 and of_x == 0:
-        return (of_y & (chosen - 1)).view(np.float64)
-    np.negative(chosen, out=chosen)
+        return (of_y & ~chosen).view(np.float64)
     if of_y.ndim == 0 and of_y == 0:
         return (of_x & chosen).view(np.float64)
     return (((of_x ^ of_y) & chosen) ^ of_y).view(np.float64)
+
+
+def power(x: Any, exponent: Any) -> Any:
+    """Raise as np.power does: to 3 by products, which takes no tenth of the C library's time."""
+    if isinstance(x, np.ndarray) and isinstance(exponent, int | float) and exponent == 3:
+        return x * x * x
+    return np.power(x, exponent)
 
 
 @replaceable
@@ -128,6 +134,12 @@ def added_in_turn(terms: Array) -> Array:
 
 
 @replaceable
+def added_on_the_way(parts: Array) -> Array:
+    """Add along the first axis, each part to what stands there already, in the tensor's format."""
+    return np.sum(parts, axis=0)
+
+
+@replaceable
 def corrected_mean(x: Array, *, over: tuple[int, ...]) -> Array:
     """Return the mean over axes, which stay with length 1, as it is corrected number by number."""
     return mean_over(x, over)
@@ -152,6 +164,14 @@ def running_places(x: Array, *, extreme: np.ufunc, axis: int) -> Array:
 def scattered(numbers: Array, places: Array, size: int) -> Array:
     """Add numbers up at their places, in float32 until the end."""
     return np.bincount(places, weights=numbers, minlength=size)
+
+
+@replaceable
+def added_rows(rows: Array, taken: Array, places: Array, size: int) -> Array:
+    """Add the rows that are taken up at their places: ``y[places[i]] += rows[taken[i]]``."""
+    named = (np.ones(len(taken)), (places, taken))
+    chosen = scipy.sparse.csr_array(named, shape=(size, rows.shape[0]))
+    return np.reshape(chosen @ np.reshape(rows, (rows.shape[0], -1)), (size, *rows.shape[1:]))
 
 
 @replaceable

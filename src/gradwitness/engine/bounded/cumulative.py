@@ -36,7 +36,7 @@ from gradwitness.engine.bounded.array import (
 from gradwitness.engine.bounded.infinities import reduced
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.floats import SHORT, round_to
-from gradwitness.rules.kernel_ops import added_in_turn, running_logsumexp
+from gradwitness.rules.kernel_ops import added_in_turn, added_on_the_way, running_logsumexp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,6 +130,11 @@ def _added_in_turn(_: Any, terms: Bounded) -> Bounded:
 
     carry = carrying(lambda e: np.sum(e, axis=0))
     return assemble(arithmetic, sums[-1], (terms,), carry, (grow, probable))
+
+
+@stands_for(added_on_the_way)
+def _added_on_the_way(_: Any, parts: Any) -> Any:
+    return np.cumsum(parts, axis=0)[-1]
 
 
 def _rounded_in_turn(terms: Bounded, stretches: int) -> Bounded:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
     FUNCTIONS,
     Axis,
     Bounded,
@@ -30,7 +31,8 @@ from gradwitness.engine.bounded.cumulative import rounded_at_places
 from gradwitness.engine.bounded.infinities import reduced
 from gradwitness.engine.bounded.reduction import in_no_order
 from gradwitness.engine.bounded.tables import stands_for
-from gradwitness.rules.kernel_ops import running_places, scattered
+from gradwitness.rules.kernel_ops import added_rows, running_places, scattered
+from gradwitness.rules.shape.indexing import added_up, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +62,16 @@ def _scattered(_: Any, numbers: Bounded, places: Plain, size: int) -> Bounded:
     wide = replace(arithmetic, scatters_wide=True)
     total = _bincount(_, places, Bounded(numbers.value, wide, *numbers.errors), size)
     return Bounded(total.value, arithmetic, *total.errors)
+
+
+@stands_for(added_rows)
+def _added_rows(_: Any, rows: Any, taken: Plain, places: Plain, size: int) -> Any:
+    sums = np.zeros((size, *rows.shape[1:]))
+    numbers = np.take(rows, taken, axis=0)
+    return added_up(numbers, np.take(numbered(sums), places, axis=0), sums)
+
+
+COMPLEX_FUNCTIONS.add("added_rows")
 
 
 def _summed(a: Bounded, run: Callable[[Plain], Plain], roundings: Plain) -> Bounded:

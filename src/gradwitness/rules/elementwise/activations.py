@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.elementwise.pointwise import sigmoid_of
+from gradwitness.rules.kernel_ops import where
 from gradwitness.rules.registry import ALWAYS, UNLESS_TWICE, Array, elementwise, rule
 from gradwitness.rules.scalar_rule import GIVEN, scalar_rule
 
@@ -44,7 +45,7 @@ def elu(
     in_place: bool = False,  # noqa: ARG001 (the vjp reads it)
 ) -> Array:
     low = np.minimum(x, 0)  # exponentiate no positive number
-    return np.where(x > 0, scale * x, alpha * scale * np.expm1(input_scale * low))
+    return where(x > 0, scale * x, alpha * scale * np.expm1(input_scale * low))
 
 
 @elu.vjp(
@@ -58,9 +59,9 @@ def _(
 ) -> Array:
     if in_place:
         # All that is left is the rounded result, which is near -alpha * scale far below zero.
-        return np.where(y > 0, g * scale, g * input_scale * (y + alpha * scale))
+        return where(y > 0, g * scale, g * input_scale * (y + alpha * scale))
     low = input_scale * (alpha * scale) * np.exp(input_scale * np.minimum(x, 0))
-    return np.where(x > 0, g * scale, g * low)
+    return where(x > 0, g * scale, g * low)
 
 
 def _single(number: Any) -> Any:
@@ -79,7 +80,7 @@ def celu(
     alpha: Any = 1.0,
     in_place: bool = False,  # noqa: ARG001 (the vjp reads it)
 ) -> Array:
-    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))
+    return where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))
 
 
 @celu.vjp(
@@ -92,8 +93,8 @@ def _(g: Array, y: Array, x: Array, *, alpha: Any, in_place: bool) -> Array:
     # Multiplied and divided by alpha, as torch does, which runs it as an elu.
     inner = 1 / _single(alpha)
     if in_place:
-        return np.where(y > 0, g, g * inner * (y + alpha))
-    return np.where(x > 0, g, g * (inner * alpha * np.exp(np.minimum(x, 0) * inner)))
+        return where(y > 0, g, g * inner * (y + alpha))
+    return where(x > 0, g, g * (inner * alpha * np.exp(np.minimum(x, 0) * inner)))
 
 
 hardtanh = scalar_rule(
@@ -129,13 +130,13 @@ hardswish = scalar_rule(
 )
 def softplus(x: Array, *, beta: Any = 1, threshold: Any = 20) -> Array:
     soft = np.log1p(np.exp(beta * x)) / beta
-    return np.where(beta * x > threshold, x, soft)
+    return where(beta * x > threshold, x, soft)
 
 
 @softplus.vjp("x", "where(beta * x > threshold, g, g / (1 + exp(-beta * x)))", kernel=ALWAYS)
 def _(g: Array, x: Array, *, beta: Any, threshold: Any) -> Array:
     z = np.exp(beta * x)
-    return np.where(beta * x > threshold, g, g * z / (z + 1))
+    return where(beta * x > threshold, g, g * z / (z + 1))
 
 
 # The tanh of more than this is 1 in every format.
@@ -196,7 +197,7 @@ _RANDOM_SLOPE = (
 
 def _sloped(x: Array, g: Array, lower: Any, upper: Any) -> Array:
     """Return g where x is positive, and elsewhere g times the mean of two limits."""
-    return np.where(x > 0, g, (lower + upper) / 2 * g)
+    return where(x > 0, g, (lower + upper) / 2 * g)
 
 
 @rule(
@@ -214,7 +215,7 @@ def rrelu(
     if not training:
         return _sloped(x, x, lower, upper)
     # Any slope between the limits is right.
-    return np.where(x > 0, x, np.minimum(np.maximum(drawn, upper * x), lower * x))
+    return where(x > 0, x, np.minimum(np.maximum(drawn, upper * x), lower * x))
 
 
 @rrelu.vjp("x", "g * where(x > 0, 1, y / x if training else (lower + upper) / 2)")
@@ -222,7 +223,7 @@ def _(g: Array, y: Array, x: Array, *, lower: Any, upper: Any, training: bool) -
     if not training:
         return _sloped(x, g, lower, upper)
     # As torch holds a range that is next to none for no range.
-    return np.where(x > 0, g, g * (y / np.where(x > 0, 1, x)))
+    return where(x > 0, g, g * (y / where(x > 0, 1, x)))
 
 
 def _halves(x: Array, dim: int) -> Any:

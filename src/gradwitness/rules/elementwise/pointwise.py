@@ -7,7 +7,7 @@ import math
 import numpy as np
 import scipy
 
-from gradwitness.rules.kernel_ops import is_complex, over
+from gradwitness.rules.kernel_ops import is_complex, over, power, where
 from gradwitness.rules.registry import ALWAYS, UNLESS_TWICE, Array, elementwise
 from gradwitness.rules.scalar_rule import scalar_rule
 
@@ -81,24 +81,24 @@ scalar_rule(
     meaning="multiplies the gradient by exponent * x^(exponent - 1)",
     composite=True,
 )
-def power(x: Array, exponent: Array) -> Array:
-    return np.power(x, exponent)
+def pow_(x: Array, exponent: Array) -> Array:
+    return power(x, exponent)
 
 
-@power.vjp("x", "g * (exponent * x ** (exponent - 1))")
+@pow_.vjp("x", "g * (exponent * x ** (exponent - 1))")
 def _(g: Array, x: Array, exponent: Array) -> Array:
     # At exponent 0 the gradient is 0 everywhere, also at x = 0, where the formula has 0 * inf.
     zero = np.equal(exponent, 0)
-    safe = np.where(zero, 1, x) if np.any(zero) else x
-    return g * (exponent * np.power(safe, exponent - 1))
+    safe = where(zero, 1, x) if np.any(zero) else x
+    return g * (exponent * power(safe, exponent - 1))
 
 
-@power.vjp("exponent", "g * (y * log(x))")
+@pow_.vjp("exponent", "g * (y * log(x))")
 def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
     # torch's convention: 0 where x is 0 and the exponent is not negative.
     at_zero = np.equal(x, 0) & np.greater_equal(np.real(exponent), 0)
-    safe = np.where(at_zero, 1, x) if np.any(at_zero) else x
-    return np.where(at_zero, 0, g * (y * np.log(safe)))
+    safe = where(at_zero, 1, x) if np.any(at_zero) else x
+    return where(at_zero, 0, g * (y * np.log(safe)))
 
 
 scalar_rule("aten.exp", "y = exp(x)", "g * y", meaning="multiplies the gradient by the result")
@@ -177,8 +177,8 @@ def _(g: Array, x: Array) -> Array:
         return g * over(x, np.absolute(x))
     # A selection, not a product: nothing is rounded, so the check is exact.
     # The sign of NaN is 0, as torch has it; 0 times an infinite gradient is NaN.
-    none = np.where(np.isfinite(g), 0, np.nan)
-    return np.where(np.greater(x, 0), g, np.where(np.less(x, 0), -g, none))
+    none = where(np.isfinite(g), 0, np.nan)
+    return where(np.greater(x, 0), g, where(np.less(x, 0), -g, none))
 
 
 scalar_rule(
@@ -191,17 +191,22 @@ scalar_rule(
 )
 
 
-def _sigmoid_parts(x: Array) -> tuple[Array, Array]:
-    """Return numerator and denominator, by exponentials that do not overflow."""
+def _falling(x: Array) -> tuple[Array, Array]:
+    """Return where x is not negative, and the exponential of -|x|: it does not overflow."""
     front = np.greater_equal(np.real(x), 0)
-    e = np.exp(np.where(front, -x, x))
-    return np.where(front, 1, e), 1 + e
+    return front, np.exp(where(front, -x, x))
 
 
 def sigmoid_of(x: Array) -> Array:
-    """Return the sigmoid, by the exponentials of numbers not above 0: no |x| overflows."""
-    top, bottom = _sigmoid_parts(x)
-    return top / bottom
+    """Return the sigmoid, by the exponentials of numbers not above 0."""
+    front, e = _falling(x)
+    return where(front, 1, e) / (1 + e)
+
+
+def sigmoid_slope(x: Array) -> Array:
+    """Return the sigmoid's derivative: sigmoid(x) sigmoid(-x)."""
+    _, e = _falling(x)
+    return e / ((1 + e) * (1 + e))
 
 
 @elementwise(
@@ -212,9 +217,7 @@ def sigmoid(x: Array) -> Array:
 
 
 sigmoid.vjps(x="g * y * (1 - y)")
-sigmoid.precisely("x", "g * sigmoid(x) * sigmoid(-x)")(
-    lambda g, x: g * sigmoid_of(x) * sigmoid_of(-x)
-)
+sigmoid.precisely("x", "g * sigmoid(x) * sigmoid(-x)")(lambda g, x: g * sigmoid_slope(x))
 
 
 scalar_rule(
@@ -232,8 +235,8 @@ scalar_rule(
     meaning="multiplies the gradient by s (1 + x (1 - s)), s being the sigmoid of the input",
 )
 def silu(x: Array) -> Array:
-    top, bottom = _sigmoid_parts(x)
-    return x * top / bottom
+    front, e = _falling(x)
+    return x * where(front, 1, e) / (1 + e)
 
 
 @silu.vjp("x", "g * (1 / (1 + exp(-x))) * (1 + x * (1 - 1 / (1 + exp(-x))))", kernel=UNLESS_TWICE)

@@ -4,25 +4,28 @@ The kernel goes over blocks of keys. It keeps the largest score so far, and resc
 when that grows: the weights are normalised at the end, and not before they meet the values. In 16
 bits the weights lie in a 16-bit buffer on the way to each matrix product; all else is float32.
 
-A query's result needs no other query, and a key's gradient no other key: the rules go over blocks
-of them, so that their scores stay in the cache.
+A sample needs no other, nor does a head with keys of its own, a query's result no other query, and
+a key's gradient no other key: the rules go over blocks of them, so that scores stay in the cache.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import (
+    added_on_the_way,
     enter_kernel,
     leave_kernel,
     round_as_kernel,
     round_to_format,
     short_exp,
+    where,
 )
-from gradwitness.rules.registry import Array, Shaped, rule
+from gradwitness.rules.registry import Array, rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +33,28 @@ if TYPE_CHECKING:
 _ALL = slice(0, None)
 # Scores that are computed at once.
 _AT_ONCE = 2**16
+
+
+def _units(q: Array, k: Array, v: Array) -> Iterator[tuple[slice, slice]]:
+    """Yield ranges of samples, and of heads where they share no keys, of so many scores or one."""
+    samples, heads, queries = q.shape[:3]
+    most = max(1, _AT_ONCE // max(1, queries * k.shape[2]))
+    own = q.shape[1] == k.shape[1] == v.shape[1]
+    steps = (max(1, most // max(1, heads)), most if own else max(1, heads))
+    ranges = (
+        [slice(start, start + step) for start in range(0, max(1, n), step)]
+        for n, step in zip((samples, heads), steps, strict=True)
+    )
+    # Of heads that share keys all are taken.
+    return ((n, h if own else _ALL) for n, h in itertools.product(*ranges))
+
+
+def _in(unit: tuple[slice, slice], mask: Array | None) -> Array | None:
+    """Return the part of a mask, which may be broadcast, that belongs to samples and heads."""
+    if mask is None or mask.ndim < 3:
+        return mask
+    axes = unit[4 - mask.ndim :]
+    return mask[tuple(_ALL if n == 1 else at for at, n in zip(axes, mask.shape, strict=False))]
 
 
 def _blocks(x: Array, scores: int) -> Iterator[slice]:
@@ -64,22 +89,22 @@ def _scores(
     queries: slice = _ALL,
     keys: slice = _ALL,
 ) -> Any:
-    """Return scores, and the places that a mask hides: -inf, or keys after the query.
+    """Return scores, and the places that a mask hides, if any: -inf, or keys after the query.
 
     They are those of a range of queries and of keys; q and k hold these alone, the mask all.
     """
     scores = _factor(q, scale) * (q @ _swap(_heads(k, q)))
-    hidden = np.zeros(scores.shape, dtype=bool)
+    hidden: Any = None
     if is_causal:
         rows, columns = map(np.arange, scores.shape[-2:])
-        hidden = hidden | (columns + keys.start > (rows + queries.start)[:, None])
+        hidden = columns + keys.start > (rows + queries.start)[:, None]
     if mask is not None:
         # What is broadcast along an axis has no range of it.
         ends = zip((queries, keys), mask.shape[-2:], strict=True)
         mask = mask[(..., *(_ALL if n == 1 else of for of, n in ends))]
         masked = np.equal(mask, -np.inf)
-        hidden = hidden | masked
-        scores = scores + np.where(masked, 0, mask)
+        hidden = masked if hidden is None else hidden | masked
+        scores = scores + where(masked, 0, mask)
     return scores, hidden
 
 
@@ -110,25 +135,31 @@ def attention(
 ) -> tuple[Array, Array]:
     if dropout_p:
         raise NotImplementedError("dropout inside of the kernel")
-    k, v = _heads(k, q), _heads(v, q)
-    parts = [
-        _attended(v, *_scores(q[:, :, block], k, mask, is_causal, scale, block))
-        for block in _blocks(q, k.shape[2])
-    ]
-    y, log = zip(*parts, strict=True)
-    return _joined([*y]), _joined([*log])
+    y = np.zeros_like(v, shape=(*q.shape[:3], v.shape[3]))
+    log = np.zeros_like(v, shape=q.shape[:3])
+    for unit in _units(q, k, v):
+        queries, keys, values, of_mask = q[unit], k[unit], v[unit], _in(unit, mask)
+        keys, values = _heads(keys, queries), _heads(values, queries)
+        for block in _blocks(queries, keys.shape[2]):
+            scores = _scores(queries[:, :, block], keys, of_mask, is_causal, scale, block)
+            y[(*unit, block)], log[(*unit, block)] = _attended(values, *scores)
+    return y, log
+
+
+def _shown(scores: Array, hidden: Any, instead: float) -> Array:
+    return scores if hidden is None else where(hidden, instead, scores)
 
 
 def _attended(v: Array, scores: Array, hidden: Any) -> tuple[Array, Array]:
     """Return some queries' weighed values, and the logarithms of what their weights add up to."""
     # Any number near the largest would do: it is found by its place, and has its own error alone.
-    seen = np.where(hidden, -np.inf, scores)
+    seen = _shown(scores, hidden, -np.inf)
     top = np.take_along_axis(seen, np.argmax(seen, axis=-1, keepdims=True), -1)
-    top = np.where(np.isfinite(top), top, 0)
-    e = np.where(hidden, 0, short_exp(scores - top))
+    top = where(np.isfinite(top), top, 0)
+    e = _shown(short_exp(scores - top), hidden, 0)
     total = np.sum(e, axis=-1, keepdims=True)
     # A query from which all keys are hidden gets zeros, and 0 for the logarithm.
-    total = np.where(np.equal(total, 0), 1, total)
+    total = where(np.equal(total, 0), 1, total)
     y = (round_to_format(e) @ v) * (1 / total)
     return y, np.reshape(top + np.log(total), total.shape[:-1])
 
@@ -146,11 +177,7 @@ def _weights(
     """Return the weights as backward makes them again, from the recorded logarithm."""
     of = q[:, :, queries], k[:, :, keys], mask
     scores, hidden = _scores(*of, is_causal, scale, queries, keys)
-    return np.where(hidden, 0, np.exp(scores - log[:, :, queries]))
-
-
-def _logarithm(y: Any) -> Array:
-    return enter_kernel(np.reshape(y[1], (*y[1].shape, 1)))
+    return _shown(np.exp(scores - log[:, :, queries]), hidden, 0)
 
 
 # How many queries, and keys, backward takes at once; of the queries more where there are more.
@@ -169,7 +196,7 @@ def _added(left: Array, right: Array, shared: int, block: int) -> Array:
         for head in range(many)
         for start in range(0, left.shape[-1], block)
     ]
-    return parts[0] if len(parts) == 1 else np.cumsum(np.stack(parts), axis=0)[-1]
+    return parts[0] if len(parts) == 1 else added_on_the_way(np.stack(parts))
 
 
 def _queries(q: Array) -> int:
@@ -182,65 +209,73 @@ _SCORES = (
 )
 
 
-def _score_gradients(
-    g: Any, y: Any, q: Array, k: Array, v: Array, mask: Array | None, is_causal: bool, scale: Any
-) -> Callable[[slice, slice], Array]:
-    """Return the gradient of the product of queries and keys, for ranges of both.
+def _weights_and_gradients(
+    g: Array,
+    y: Array,
+    log: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    is_causal: bool,
+    scale: Any,
+) -> Callable[[slice, slice], tuple[Array, Array]]:
+    """Return weights P and the gradient of the product of queries and keys, for ranges of both.
 
-    It is P times what g v^T has above its mean under P, which is g y.
+    That is P times what g v^T has above its mean under P, which is g y.
     """
-    q, k, v = enter_kernel(q), enter_kernel(_heads(k, q)), enter_kernel(_heads(v, q))
-    log, g0, y0 = _logarithm(y), enter_kernel(g[0]), enter_kernel(y[0])
-    mean = np.sum(g0 * y0, axis=-1, keepdims=True)
+    log = enter_kernel(np.expand_dims(log, -1))
+    mean = np.sum(g * enter_kernel(y), axis=-1, keepdims=True)
 
-    def of(queries: slice, keys: slice) -> Array:
+    def of(queries: slice, keys: slice) -> tuple[Array, Array]:
         p = _weights(log, q, k, mask, is_causal, scale, queries, keys)
-        above = g0[:, :, queries] @ _swap(v[:, :, keys]) - mean[:, :, queries]
-        return round_to_format(_factor(q, scale) * (p * above))
+        above = g[:, :, queries] @ _swap(v[:, :, keys]) - mean[:, :, queries]
+        return round_to_format(p), round_to_format(_factor(q, scale) * (p * above))
 
     return of
 
 
-@attention.vjp("q", f"{_SCORES} @ heads(k, q)")
+# All at once, as they share the weights.
+@attention.vjps_together(
+    q=f"{_SCORES} @ heads(k, q)",
+    k=f"of_heads(swap({_SCORES}, 2, 3) @ q, k)",
+    v="of_heads(swap(attend(q, k, mask, is_causal, scale), 2, 3) @ g[0], v)",
+)
 def _(
     g: Any, y: Any, q: Array, k: Array, v: Array, mask: Array | None, *, is_causal: bool, scale: Any
-) -> Array:
-    scores, keys = _score_gradients(g, y, q, k, v, mask, is_causal, scale), _heads(k, q)
-    parts = [
-        _added(scores(block, _ALL), enter_kernel(keys), q.shape[1], _KEYS)
-        for block in _blocks(q, k.shape[2])
-    ]
-    return leave_kernel(_joined(parts))
+) -> tuple[Array, Array, Array]:
+    sent = tuple(np.zeros_like(g[0], shape=x.shape) for x in (q, k, v))
+    for unit in _units(q, k, v):
+        made = g[0][unit], y[0][unit], y[1][unit]
+        given = q[unit], k[unit], v[unit], _in(unit, mask)
+        parts = _back(*made, *given, is_causal, scale)
+        for whole, part in zip(sent, parts, strict=True):
+            whole[unit] = part
+    return sent
 
 
-@attention.vjp("k", f"of_heads(swap({_SCORES}, 2, 3) @ q, k)")
-def _(
-    g: Any, y: Any, q: Array, k: Array, v: Array, mask: Array | None, *, is_causal: bool, scale: Any
-) -> Array:
-    scores = _score_gradients(g, y, q, k, v, mask, is_causal, scale)
-    parts = [
-        _added(_swap(scores(_ALL, block)), enter_kernel(q), k.shape[1], _queries(q))
-        for block in _blocks(_heads(k, q), q.shape[2])
-    ]
-    return leave_kernel(_joined(parts))
-
-
-@attention.vjp("v", "of_heads(swap(attend(q, k, mask, is_causal, scale), 2, 3) @ g[0], v)")
-def _(
-    g: Any,
-    y: Any,
+def _back(
+    g: Array,
+    y: Array,
+    log: Array,
     q: Array,
     k: Array,
-    v: Shaped,
+    v: Array,
     mask: Array | None,
-    *,
     is_causal: bool,
     scale: Any,
-) -> Array:
-    queries, keys, g0 = enter_kernel(q), enter_kernel(_heads(k, q)), enter_kernel(g[0])
-    of = _logarithm(y), queries, keys, mask, is_causal, scale, _ALL
-    parts = [
-        _added(_swap(round_to_format(_weights(*of, block))), g0, v.shape[1], _queries(q))
-        for block in _blocks(keys, q.shape[2])
+) -> Iterator[Array]:
+    """Yield the gradients of queries, keys and values, of some samples and heads."""
+    g, queries, keys, values = map(enter_kernel, (g, q, _heads(k, q), _heads(v, q)))
+    made = _weights_and_gradients(g, y, log, queries, keys, values, mask, is_causal, scale)
+    of_k, of_v = [], []
+    for block in _blocks(keys, q.shape[2]):
+        p, scores = made(_ALL, block)
+        of_k.append(_added(_swap(scores), queries, k.shape[1], _queries(q)))
+        of_v.append(_added(_swap(p), g, v.shape[1], _queries(q)))
+    # One block of keys has all scores already.
+    of_q = [
+        _added(scores if len(of_k) == 1 else made(block, _ALL)[1], keys, q.shape[1], _KEYS)
+        for block in _blocks(q, k.shape[2])
     ]
-    return leave_kernel(_joined(parts))
+    return (leave_kernel(_joined(parts)) for parts in (of_q, of_k, of_v))

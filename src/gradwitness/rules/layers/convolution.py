@@ -1,4 +1,4 @@
-"""Convolutions, for any number of spatial axes, each as one matrix product.
+"""Convolutions, for any number of spatial axes, as matrix products.
 
 With s the stride, d the dilation, p the padding and k a position in the kernel:
 ``y[n, o, i] = b[o] + sum_{c, k} w[o, c, k] x[n, c, s i + d k - p]``. Value and gradients are one
@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _ALL = (slice(None), slice(None))
+# Along each axis, the place of an array at which each window begins.
+Begins: TypeAlias = tuple[list[int], ...]
 
 
 @dataclass(frozen=True)
@@ -48,44 +50,52 @@ class Geometry:
 
     def correlate(self, x: Array, w: Array) -> Array:
         """Return the convolution of x, (N, C, ...), with w, (O, C/groups, ...)."""
-        xp = self._padded(x)
         kernel = w.shape[2:]
         out = tuple(
-            (n - d * (k - 1) - 1) // s + 1
-            for n, k, s, d in zip(xp.shape[2:], kernel, self.stride, self.dilation, strict=True)
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, p, k, s, d in zip(
+                x.shape[2:], self.padding, kernel, self.stride, self.dilation, strict=True
+            )
         )
-        y = _matrix(w, self.groups) @ self._columns(xp, kernel, out, self.stride)
+        y = _matrix(w, self.groups) @ self._columns(x, self._begins(kernel), out, self.stride)
         return np.reshape(y, (x.shape[0], w.shape[0], *out))
 
     def spread(self, g: Array, w: Array, sizes: Sizes) -> Array:
         """Return the gradient for an input of spatial ``sizes``.
 
-        A correlation of the gradient, put on a grid of the stride, with the kernel turned round and
-        its channels exchanged.
+        Elements a stride apart meet the same positions of the kernel: their gradient is a
+        correlation of g with these positions, in reverse, channels exchanged.
         """
-        kernel, groups = w.shape[2:], self.groups
-        padded = tuple(n + 2 * p for n, p in zip(sizes, self.padding, strict=True))
-        reach = tuple(d * (k - 1) for k, d in zip(kernel, self.dilation, strict=True))
-        turned = np.flip(w, tuple(range(2, w.ndim)))
-        turned = np.reshape(turned, (groups, w.shape[0] // groups, *w.shape[1:]))
-        turned = np.swapaxes(turned, 1, 2)
-        channels = groups * w.shape[1]
-        turned = np.reshape(turned, (channels, w.shape[0] // groups, *kernel))
-        grid = self._on_grid(g, reach, padded)
-        met = self._columns(grid, kernel, padded, (1,) * len(sizes))
-        dx = np.reshape(_matrix(turned, groups) @ met, (g.shape[0], channels, *padded))
-        inside = (slice(p, p + n) for n, p in zip(sizes, self.padding, strict=True))
-        return dx[(*_ALL, *inside)]
+        groups, channels = self.groups, self.groups * w.shape[1]
+        turned = np.swapaxes(np.reshape(w, (groups, w.shape[0] // groups, *w.shape[1:])), 1, 2)
+        turned = np.reshape(turned, (channels, w.shape[0] // groups, *w.shape[2:]))
+        dx = np.zeros_like(g, shape=(g.shape[0], channels, *sizes))
+        for first in itertools.product(*map(range, self.stride)):
+            met = self._met(first, w.shape[2:])
+            count = tuple(len(range(*at)) for at in zip(first, sizes, self.stride, strict=True))
+            if not (all(met) and all(count)):
+                continue
+            positions: tuple[Any, ...] = np.ix_(*([k for k, _ in axis] for axis in met))
+            begins = tuple([begin for _, begin in axis] for axis in met)
+            columns = self._columns(g, begins, count, (1,) * len(sizes))
+            part = _matrix(turned[(*_ALL, *positions)], groups) @ columns
+            part = np.reshape(part, (*dx.shape[:2], *count))
+            if count == tuple(sizes):
+                return part
+            apart = (slice(at, None, s) for at, s in zip(first, self.stride, strict=True))
+            dx[(*_ALL, *apart)] = part
+        return dx
 
     def weigh(self, g: Array, x: Array, kernel: Sizes) -> Array:
         """Return the gradient for the kernel: one product over batch and positions."""
-        split = _grouped(self._padded(x), self.groups, flat=False)
         # Put in order before the windows are copied, which are so many more.
+        split = _grouped(x, self.groups, flat=False)
         split = np.transpose(split, (1, 2, 0, *range(3, split.ndim))).copy()
-        met = np.stack(self._windows(split, kernel, g.shape[2:], self.stride), axis=1)
-        rows, points = math.prod(met.shape[1:3]), math.prod(met.shape[3:])
-        met = np.reshape(met, (self.groups, rows, points))
-        dw = _flat(_grouped(g, self.groups)) @ np.swapaxes(met, 1, 2)
+        met = _windows(split, self._begins(kernel), g.shape[2:], self.stride)
+        stacked = np.stack(met, axis=1)
+        rows, points = math.prod(stacked.shape[1:3]), math.prod(stacked.shape[3:])
+        columns = np.reshape(stacked, (self.groups, rows, points))
+        dw = _flat(_grouped(g, self.groups)) @ np.swapaxes(columns, 1, 2)
         dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // self.groups))
         return np.moveaxis(dw, -1, 1)
 
@@ -119,7 +129,7 @@ class Geometry:
 
     def weigh_in_parts(self, g: Array, x: Array, kernel: Sizes) -> Array:
         """Return what `weigh` does, of a kernel that adds one image after the other and stores."""
-        met = self._columns(self._padded(x), kernel, g.shape[2:], self.stride)
+        met = self._columns(x, self._begins(kernel), g.shape[2:], self.stride)
         dw = _sum_of_images(_grouped(g, self.groups) @ np.swapaxes(met, 2, 3))
         dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // self.groups))
         return np.moveaxis(dw, -1, 1)
@@ -131,32 +141,44 @@ class Geometry:
             for at, n, s, d in zip(k, out, stride, self.dilation, strict=True)
         )
 
-    def _padded(self, x: Array) -> Array:
-        return np.pad(x, ((0, 0), (0, 0), *((p, p) for p in self.padding)))
+    def _begins(self, kernel: Sizes) -> tuple[list[int], ...]:
+        """Return, along each axis, which place of x each position meets first."""
+        return tuple(
+            [d * at - p for at in range(k)]
+            for k, d, p in zip(kernel, self.dilation, self.padding, strict=True)
+        )
 
-    def _columns(self, x: Array, kernel: Sizes, out: Sizes, stride: Sizes) -> Array:
-        """Gather what each kernel position meets: (N, groups, K C/groups, points)."""
-        met = self._windows(_grouped(x, self.groups, flat=False), kernel, out, stride)
-        # Stacked and not joined: then the windows are copied once.
-        shape = (x.shape[0], self.groups, len(met) * x.shape[1] // self.groups, math.prod(out))
-        return np.reshape(np.stack(met, axis=2), shape)
-
-    def _windows(self, split: Array, kernel: Sizes, out: Sizes, stride: Sizes) -> list[Array]:
+    def _met(self, first: Sizes, kernel: Sizes) -> list[list[tuple[int, int]]]:
+        """Return, along each axis, the positions that a place of x meets, and where in g."""
         return [
-            split[(..., *self._window(k, out, stride))]
-            for k in itertools.product(*map(range, kernel))
+            [(at, (n - begin) // s) for at, begin in enumerate(begins) if (n - begin) % s == 0]
+            for begins, n, s in zip(self._begins(kernel), first, self.stride, strict=True)
         ]
 
-    def _on_grid(self, g: Array, reach: Sizes, sizes: Sizes) -> Array:
-        """Put g on a grid of the stride, after ``reach`` zeros, in ``sizes + reach`` places."""
-        places = tuple(n + r for n, r in zip(sizes, reach, strict=True))
-        out = np.zeros_like(g, shape=(*g.shape[:2], *places))
-        grid = (
-            slice(r, r + s * (n - 1) + 1, s)
-            for n, s, r in zip(g.shape[2:], self.stride, reach, strict=True)
-        )
-        out[(*_ALL, *grid)] = g
-        return out
+    def _columns(self, x: Array, begins: Begins, count: Sizes, step: Sizes) -> Array:
+        """Gather what each kernel position meets: (N, groups, K C/groups, points)."""
+        met = _windows(_grouped(x, self.groups, flat=False), begins, count, step)
+        # Stacked and not joined: then the windows are copied once.
+        shape = (x.shape[0], self.groups, len(met) * x.shape[1] // self.groups, math.prod(count))
+        return np.reshape(np.stack(met, axis=2) if len(met) > 1 else met[0], shape)
+
+
+def _windows(x: Array, begins: Begins, count: Sizes, step: Sizes) -> list[Array]:
+    """Return windows of the last axes, of ``count`` places a step apart; 0 outside of x."""
+    sizes = x.shape[-len(count) :]
+    ends = [s * (n - 1) + 1 for n, s in zip(count, step, strict=True)]
+    before = [max(0, -min(begin)) for begin in begins]
+    after = [
+        max(0, max(begin) + end - n) for begin, end, n in zip(begins, ends, sizes, strict=True)
+    ]
+    if any(before + after):
+        rest = [(0, 0)] * (x.ndim - len(count))
+        x = np.pad(x, (*rest, *zip(before, after, strict=True)))
+    placed = ([b + p for b in begin] for begin, p in zip(begins, before, strict=True))
+    return [
+        x[(..., *(slice(b, b + e, s) for b, e, s in zip(at, ends, step, strict=True)))]
+        for at in itertools.product(*placed)
+    ]
 
 
 def _added_in_turn(zeros: Array, parts: Iterable[tuple[Any, Array]]) -> Array:
@@ -207,6 +229,12 @@ def _apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
     return "nc,co,o->no" if parameters["transposed"] else "nc,oc,o->no"
 
 
+def _kernel_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+    """Return the axes for the kernel's gradient: not those for which all windows are needed."""
+    letters = _apart(shapes, parameters)
+    return {"nc,oc,o->no": "nc,_c,o->no", "nc,co,o->no": "nc,_o,o->no"}.get(letters, letters)
+
+
 @rule(
     "aten.convolution",
     "y = conv(x, w, stride, padding, dilation, transposed, output_padding, groups) "
@@ -214,6 +242,7 @@ def _apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
     meaning="correlates the gradient with the kernel for the input, and with the input for the "
     "kernel; the bias gets the gradient summed over batch and positions",
     apart=_apart,
+    apart_for={"w": _kernel_apart},
 )
 def convolution(
     x: Array,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from gradwitness.rules.kernel_ops import where
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.shape.create import plain
 
@@ -16,7 +15,7 @@ def _thinned(x: Array, mask: Array, p: Any, train: bool | None) -> Array:
         return x
     if plain(p) == 1:
         return 0 * x
-    return np.where(mask, x, 0) * (1 / (1 - p))
+    return where(mask, x, 0) * (1 / (1 - p))
 
 
 @rule(
@@ -46,10 +45,10 @@ native_dropout.vjp("x", "thinned(g[0], mask, p, train)")(
     composite=True,
 )
 def native_dropout_backward(g_out: Array, mask: Array, *, scale: Any) -> Array:
-    return np.where(mask, g_out, 0) * scale
+    return where(mask, g_out, 0) * scale
 
 
 native_dropout_backward.vjp("g_out", "where(mask, g, 0) * scale")(
-    lambda g, mask, *, scale: np.where(mask, g, 0) * scale
+    lambda g, mask, *, scale: where(mask, g, 0) * scale
 )
 native_dropout_backward.refused.add("mask")

@@ -202,6 +202,7 @@ def _enter(
         aliases=aliases,
         composite=True,
         doubles=SCALES,
+        apart="nc->nc",
     )
     def upsample(
         x: Array,

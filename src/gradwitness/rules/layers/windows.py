@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.shape.indexing import added_up, numbered
+from gradwitness.rules.kernel_ops import added_rows, where
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class Windows:
 
     def gathered(self, x: Array, fill: float) -> Array:
         """Return the elements of all windows, (planes, elements, *results), with ``fill``."""
-        return np.where(self.seen, self._planes(x)[:, self.places], fill)
+        return where(self.seen, np.take(self._planes(x), self.places, axis=1), fill)
 
     def total(self, x: Array) -> Array:
         """Return each window's sum, in the shape of the results."""
@@ -61,7 +61,7 @@ class Windows:
     def stored_total(self, x: Array) -> Array:
         """Return each window's sum as `total` does, of a kernel that stores every partial sum."""
         seen = self.seen
-        items = self._planes(x)[:, self.places]
+        items = np.take(self._planes(x), self.places, axis=1)
         results = np.reshape(np.arange(math.prod(seen.shape[1:])), seen.shape[1:])
         count, planes = results.size, np.arange(items.shape[0])
         where = np.broadcast_to(results, seen.shape) + count * np.reshape(
@@ -76,11 +76,12 @@ class Windows:
 
     def given_back(self, g: Array, x: Array) -> Array:
         """Add each result's gradient to all elements of its window."""
-        seen = self.seen
-        flat = np.reshape(g, (-1, 1, *seen.shape[1:]))
-        repeated = np.broadcast_to(flat, (flat.shape[0], *seen.shape))
-        places = self._planes(numbered(x))[:, self.places]
-        return added_up(repeated[:, seen], places[:, seen], x)
+        seen = np.reshape(self.seen, (len(self.seen), -1))
+        element, result = np.nonzero(seen)
+        places = np.reshape(self.places, seen.shape)[element, result]
+        of_results = np.swapaxes(np.reshape(g, (-1, seen.shape[1])), 0, 1)
+        added = added_rows(of_results, result, places, math.prod(self.sizes))
+        return np.reshape(np.swapaxes(added, 0, 1), x.shape)
 
     def largest(self, x: Array) -> tuple[Array, Array]:
         """Return each window's largest element and its place: the first, but of NaN the last."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.rules.kernel_ops import where
 from gradwitness.rules.registry import Array, Rule, rule
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ _enter_vjps(mse_loss, "2 / share(x - t, reduction) * (x - t) * g", _slope)
 )
 def smooth_l1_loss(x: Array, t: Array, *, reduction: int = MEAN, beta: Any = 1.0) -> Array:
     gap = np.abs(x - t)
-    return reduced(np.where(gap < beta, 0.5 * gap * gap / beta, gap - 0.5 * beta), reduction)
+    return reduced(where(gap < beta, 0.5 * gap * gap / beta, gap - 0.5 * beta), reduction)
 
 
 def _smooth_slope(g: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
     gap = x - t
     part = share(gap.size, reduction) * g
     # In this order: with a beta of 0 the slope at 0 is -1, and NaN goes through.
-    return np.where(gap <= -beta, -part, np.where(gap >= beta, part, part * gap / beta))
+    return where(gap <= -beta, -part, where(gap >= beta, part, part * gap / beta))
 
 
 _enter_vjps(
@@ -92,14 +93,14 @@ _enter_vjps(
 )
 def huber_loss(x: Array, t: Array, *, reduction: int = MEAN, delta: Any = 1.0) -> Array:
     gap = np.abs(x - t)
-    return reduced(np.where(gap < delta, 0.5 * gap * gap, delta * (gap - 0.5 * delta)), reduction)
+    return reduced(where(gap < delta, 0.5 * gap * gap, delta * (gap - 0.5 * delta)), reduction)
 
 
 def _huber_slope(g: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
     gap = x - t
     part = share(gap.size, reduction) * g
     far = part * delta
-    return np.where(gap <= -delta, -far, np.where(gap >= delta, far, part * gap))
+    return where(gap <= -delta, -far, where(gap >= delta, far, part * gap))
 
 
 _enter_vjps(

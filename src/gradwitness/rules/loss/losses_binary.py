@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from gradwitness.rules.elementwise.pointwise import sigmoid_of
+from gradwitness.rules.kernel_ops import where
 from gradwitness.rules.loss.losses import MEAN, reduced, share
 from gradwitness.rules.registry import Array, rule
 
@@ -18,12 +19,12 @@ _LEAST_VARIANCE = float(np.float32(1e-12))  # a float32 number for float64 too
 def _limited_log(p: Array) -> Array:
     """Return the logarithm of a probability, or -100 where it is less."""
     least = p <= math.exp(_LEAST_LOG)
-    return np.where(least, _LEAST_LOG, np.log(np.where(least, 1, p)))
+    return where(least, _LEAST_LOG, np.log(where(least, 1, p)))
 
 
 def _limited_log1p(x: Array) -> Array:
     """Return the logarithm of 1 + x, or -100 where it is less: where 1 + x is 0 in every format."""
-    return np.where(x <= -1, _LEAST_LOG, np.log1p(np.where(x <= -1, 0, x)))
+    return where(x <= -1, _LEAST_LOG, np.log1p(where(x <= -1, 0, x)))
 
 
 def _weighed(terms: Array, weight: Array | None) -> Array:
@@ -125,11 +126,11 @@ def soft_margin_loss(x: Array, t: Array, *, reduction: int = MEAN) -> Array:
     z = -t * x
     e = np.exp(z)
     # Where e overflows, log(1 + e) is z.
-    return reduced(np.where(np.isinf(e), z, np.log1p(e)), reduction)
+    return reduced(where(np.isinf(e), z, np.log1p(e)), reduction)
 
 
 @soft_margin_loss.vjp("x", "-g * t * exp(-t * x) / (1 + exp(-t * x)) / share(x, reduction)")
 def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
     z = np.exp(-t * x)
-    part = np.where(np.isinf(z), 1, z / (1 + z))
+    part = where(np.isinf(z), 1, z / (1 + z))
     return -t * part * share(x.size, reduction) * g

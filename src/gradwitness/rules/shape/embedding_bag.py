@@ -8,7 +8,7 @@ import numpy as np
 
 from gradwitness.rules.reduce.norms import length
 from gradwitness.rules.registry import Array, rule
-from gradwitness.rules.shape.indexing import added_up, numbered, over_count
+from gradwitness.rules.shape.indexing import added_up, over_count, rows_added
 
 _SUM, _MEAN = 0, 1
 
@@ -22,13 +22,6 @@ def _bags(indices: Array, offsets: Array, last: bool, padding_idx: int) -> tuple
 
 def _count(offsets: Array, last: bool) -> int:
     return int(offsets.size - last)
-
-
-def _added(rows: Array, bag: Array, count: int) -> Array:
-    """Add up the rows of each bag."""
-    width = rows.shape[1]
-    places = bag[:, None] * width + np.arange(width)
-    return added_up(rows, places, np.empty((count, width)))
 
 
 def _largest(rows: Array, bag: Array, count: int) -> Array:
@@ -68,7 +61,7 @@ def embedding_bag(
     if mode in (_SUM, _MEAN):
         if per_sample_weights is not None:
             rows = rows * per_sample_weights[kept][:, None]
-        total = _added(rows, of[kept], count)
+        total = rows_added(rows, of[kept], count)
         if mode == _MEAN:
             total = total / np.maximum(np.bincount(of[kept], minlength=count), 1)[:, None]
         return total, bag, sizes, chosen
@@ -107,7 +100,7 @@ def _(
         rows = rows * per_sample_weights[kept][:, None]
     if scale_grad_by_freq:
         rows = over_count(rows, indices[kept], weight.shape[0])
-    return added_up(rows, np.take(numbered(weight), indices[kept], axis=0), weight)
+    return rows_added(rows, indices[kept], weight.shape[0])
 
 
 @embedding_bag.vjp(

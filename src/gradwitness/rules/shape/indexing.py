@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import is_complex, paired
+from gradwitness.rules.kernel_ops import added_rows, is_complex, paired
+from gradwitness.rules.kernel_ops import where as chosen
 from gradwitness.rules.registry import Array, Shaped, rule
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ def plus(x: Array, src: Array, places: Array) -> Array:
     return np.reshape(_by_place(where, np.concatenate([flat(x), flat(src)]), size), x.shape)
 
 
+def rows_added(g: Array, index: Array, count: int, dim: int = 0) -> Array:
+    """Add up, for each row along an axis, those rows of g whose index names it."""
+    rows = np.moveaxis(g, dim, 0)
+    added = added_rows(rows, np.arange(rows.shape[0]), np.ravel(index), count)
+    return np.moveaxis(added, 0, dim)
+
+
 def once(places: Array) -> Array:
     """Return places of which none may be named twice, by what is written to them."""
     if np.unique(places).size != places.size:
@@ -69,7 +77,7 @@ def index_select(x: Array, index: Array, *, dim: int) -> Array:
 
 @index_select.vjp("x", "add_rows(g, x, dim, listed(index))")
 def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return added_up(g, np.take(numbered(x), np.ravel(index), axis=dim), x) if x.ndim else g
+    return rows_added(g, index, x.shape[dim], dim) if x.ndim else g
 
 
 def over_count(rows: Array, groups: Array, count: int) -> Array:
@@ -107,10 +115,10 @@ def _(
     g: Array, weight: Array, indices: Array, *, padding_idx: int, scale_grad_by_freq: bool
 ) -> Array:
     kept = indices != padding_idx
-    rows = g[kept]
+    rows, count = g[kept], weight.shape[0]
     if scale_grad_by_freq:
-        rows = over_count(rows, indices[kept], weight.shape[0])
-    return added_up(rows, np.take(numbered(weight), indices, axis=0)[kept], weight)
+        rows = over_count(rows, indices[kept], count)
+    return rows_added(rows, indices[kept], count)
 
 
 def along(x: Array, dim: int, index: Array) -> Array:
@@ -221,9 +229,13 @@ def index_(x: Array, indices: Indices) -> Array:
     return picked(x, indices)
 
 
-index_.vjp("x", "put(0 * x, indices, g, True)")(
-    lambda g, x, indices: added_up(g, picked(numbered(x), indices), x)
-)
+@index_.vjp("x", "put(0 * x, indices, g, True)")
+def _(g: Array, x: Array, indices: Indices) -> Array:
+    first, *others = indices
+    if first is not None and first.dtype.kind == "i" and all(n is None for n in others):
+        rows = np.reshape(g, (first.size, *x.shape[1:]))
+        return rows_added(rows, first % max(1, x.shape[0]), x.shape[0])
+    return added_up(g, picked(numbered(x), indices), x)
 
 
 @rule(
@@ -260,7 +272,7 @@ def _(g: Array, x: Array, indices: Indices, *, accumulate: bool) -> Array:
     meaning="sends each gradient to the branch that was taken",
 )
 def where(condition: Array, a: Array, b: Array) -> Array:
-    return np.where(condition, a, b)
+    return chosen(condition, a, b)
 
 
 where.vjps(a="where(condition, g, 0)", b="where(condition, 0, g)")
@@ -273,7 +285,7 @@ where.vjps(a="where(condition, g, 0)", b="where(condition, 0, g)")
     "stopped",
 )
 def masked_fill(x: Array, mask: Array, value: Array) -> Array:
-    return np.where(mask, value, x)
+    return chosen(mask, value, x)
 
 
 masked_fill.vjps(x="where(mask, 0, g)", value="where(mask, g, 0)")

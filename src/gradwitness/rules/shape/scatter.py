@@ -18,6 +18,7 @@ from gradwitness.rules.shape.indexing import (
     once,
     picked,
     plus,
+    rows_added,
 )
 from gradwitness.rules.shape.shape import shown
 
@@ -52,15 +53,21 @@ def _rows_apart(shapes: Mapping[str, Size], parameters: Mapping[str, Any]) -> st
     apart=_rows_apart,
 )
 def index_add(x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1) -> Array:
-    return plus(x, alpha * source, _rows(x, dim, index))
+    if not x.ndim:
+        return plus(x, alpha * source, _rows(x, dim, index))
+    # One sum of what stands there and what is added.
+    rows = np.concatenate([x, alpha * source], axis=dim)
+    places = np.concatenate([np.arange(x.shape[dim]), np.ravel(index)])
+    return rows_added(rows, places, x.shape[dim], dim)
 
 
 index_add.vjps(x="g")
 
 
 @index_add.vjp("source", "alpha * take(g, dim, index)")
-def _(g: Array, x: Array, index: Array, source: Shaped, *, dim: int, alpha: Any) -> Array:
-    return np.reshape(flat(g)[_rows(x, dim, index)], source.shape) * alpha
+def _(g: Array, index: Array, source: Shaped, *, dim: int, alpha: Any) -> Array:
+    taken = np.take(g, np.ravel(index), axis=dim) if g.ndim else g
+    return np.reshape(taken, source.shape) * alpha
 
 
 @rule(
