@@ -93,20 +93,35 @@ def gradient_cuts(
 
 def evaluated(tape: Tape, call: Call, lookup: Lookup) -> tuple[Any, ...]:
     """Return a call's results as `evaluate` does, in float64."""
+    whole: list[Any] = [None] * len(call.outputs)
+    for k, index, part in parts_made(tape, call, lookup, replayed=True):
+        number = call.outputs[k]
+        if not index or number is None:
+            whole[k] = part
+        elif part is not None:
+            if whole[k] is None:
+                whole[k] = np.empty(tape.values[number].shape, part.dtype)
+            whole[k][index] = part
+    return tuple(whole)
+
+
+def parts_made(
+    tape: Tape, call: Call, lookup: Lookup, *, replayed: bool = False
+) -> Iterator[tuple[int, Index, Any]]:
+    """Yield the pieces of a call's results in float64: the result, the index, the numbers.
+
+    A step that is not cut has one piece, whose index is empty.
+    """
     pieces = cuts(tape, call)
     if not pieces:
-        return evaluate(tape, call, lookup, bounded=False)
-    whole: list[Any] = [None] * len(call.outputs)
+        for k, result in enumerate(evaluate(tape, call, lookup, bounded=False)):
+            yield k, (), result
     for cut in pieces:
-        small = small_step(tape, call, cut, lookup, replayed=True)
-        for k, part in enumerate(evaluate(small.tape, small.call, small.lookup, bounded=False)):
-            number = call.outputs[k]
-            if number is None or part is None:
-                continue
-            shape = tape.values[number].shape
-            whole[k] = np.empty(shape, part.dtype) if whole[k] is None else whole[k]
-            whole[k][cut.result(k, shape)] = part
-    return tuple(whole)
+        small = small_step(tape, call, cut, lookup, replayed=replayed)
+        made = evaluate(small.tape, small.call, small.lookup, bounded=False)
+        for k, (result, number) in enumerate(zip(made, call.outputs, strict=True)):
+            shape = () if number is None else tape.values[number].shape
+            yield k, cut.result(k, shape) if shape else (), result
 
 
 def sent(tape: Tape, node: Node, incoming: list[Any], lookup: Lookup) -> tuple[Any, ...]:

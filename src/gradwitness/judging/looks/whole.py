@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import gradients, sending, vjp
+from gradwitness.engine.backward import gradients, sending
 from gradwitness.engine.floats import is_float
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.in_pieces import gradient_cuts, operand_of
+from gradwitness.engine.in_pieces import gradient_cuts, operand_of, parts_made, parts_sent
 from gradwitness.engine.step_arithmetic import backward_arithmetic
-from gradwitness.engine.tiling import cuts, small_step
 from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
 from gradwitness.judging.looks.moved import LOOKS_UP, MOVES, Views, is_same, kind_of
 from gradwitness.judging.looks.norms import norm_of
@@ -35,7 +34,7 @@ from gradwitness.tape import Kind, Ref
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from gradwitness.engine.tiling import Index
+    from gradwitness.engine.tiling import Cut, Index
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.looks.some import Evaluate
     from gradwitness.judging.records import Records
@@ -129,7 +128,7 @@ class Whole:
         by_element = is_by_element(values, call)
         sums = sums_made(values, call, self._norm)
         close: dict[int, Closeness] = {}
-        for k, index, part in self._parts_made(call):
+        for k, index, part in parts_made(self._tape, call, self._records):
             # Of outputs without elements there is nothing to say, but where all are.
             if part is None or k not in outputs or 0 in outputs[k].shape:
                 continue
@@ -144,18 +143,6 @@ class Whole:
                 return None
             found.append((k, looked))
         return found or None
-
-    def _parts_made(self, call: Call) -> Iterator[tuple[int, Index, Any]]:
-        """Compute the results of a call, piece by piece if they are large."""
-        pieces = cuts(self._tape, call)
-        if not pieces:
-            made = evaluate(self._tape, call, self._records, bounded=False)
-            yield from ((k, (), result) for k, result in enumerate(made))
-        for cut in pieces:
-            small = small_step(self._tape, call, cut, self._records)
-            made = evaluate(small.tape, small.call, small.lookup, bounded=False)
-            for k, (result, n) in enumerate(zip(made, call.outputs, strict=True)):
-                yield k, () if n is None else cut.result(k, self._tape.values[n].shape), result
 
     def _moved(self, call: Call) -> list[tuple[int, Comparison]] | None:
         """Look at the results of a call that moves numbers."""
@@ -224,7 +211,7 @@ class Whole:
             )
             for k, value in sent.items()
         }
-        for k, index, part in self._parts_sent(node, call, node_run, set(close)):
+        for k, index, part in self._parts_sent(node, node_run, set(close)):
             if k in close and not close[k].take(part, index):
                 del close[k]
         found = {}
@@ -236,27 +223,25 @@ class Whole:
         return found
 
     def _parts_sent(
-        self, node: Node, call: Call, node_run: NodeRun, wanted: set[int]
+        self, node: Node, node_run: NodeRun, wanted: set[int]
     ) -> Iterator[tuple[int, Index, Any]]:
         """Compute what a node sends to some inputs, piece by piece if that is large."""
-        values = self._tape.values
-        arrived = [None if n is None else values[n].shape for n in node_run.incoming]
-        in_pieces = gradient_cuts(self._tape, node, arrived)
-        at_once = wanted - set(in_pieces)
+        values, records = self._tape.values, self._records
+        shapes = [None if n is None else values[n].shape for n in node_run.incoming]
+        cut = gradient_cuts(self._tape, sending(node, wanted), shapes)
+        at_once = wanted - set(cut)
         if at_once:
-            incoming = [None if n is None else self._records(n) for n in node_run.incoming]
-            made = gradients(self._tape, sending(node, at_once), incoming, self._records, None)
+            incoming = [None if n is None else records(n) for n in node_run.incoming]
+            made = gradients(self._tape, sending(node, at_once), incoming, records, None)
             yield from ((k, (), made[k]) for k in at_once)
-        for k, (name, shape, pieces) in in_pieces.items():
-            only = [k == other for other in range(len(node.edges))]
-            for cut in pieces if k in wanted else ():
-                small = small_step(self._tape, call, cut, self._records)
-                incoming = [
-                    None if n is None else self._records.part(n, cut.result(nr, values[n].shape))
-                    for nr, n in enumerate(node_run.incoming)
-                ]
-                made = vjp(small.tape, small.call, incoming, small.lookup, None, only)
-                yield k, cut.operand(name, shape), made[k]
+
+        def arrived_in(piece: Cut) -> list[Any]:
+            return [
+                None if n is None else records.part(n, piece.result(k, values[n].shape))
+                for k, n in enumerate(node_run.incoming)
+            ]
+
+        yield from parts_sent(self._tape, node, cut, arrived_in, records)
 
     def _gradient_at(self, node: Node, call: Call, node_run: NodeRun, input_nr: int) -> Evaluate:
         values = self._tape.values
