@@ -24,7 +24,7 @@ from gradwitness.engine.forward import numbers, over_field, run
 from gradwitness.rules import find
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN
-from gradwitness.rules.kernel_ops import enter_kernel, paired, parts, round_to_format
+from gradwitness.rules.kernel_ops import enter_kernel, full_like, paired, parts, round_to_format
 from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Kind, Ref
 
@@ -105,7 +105,8 @@ def vjp(
     """Apply a call's vjps to the cotangents of its outputs, for the wanted operands."""
     rule = find(call.base_op)
     instead = rule.precise if precise and rule is not None else {}
-    bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=not instead)
+    some = next((g for g in incoming if g is not None), None)
+    bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=not instead, like=some)
     inputs = bound.inputs()
     if len(inputs) != len(wanted):
         raise Unjudgeable(
@@ -177,20 +178,19 @@ def _cotangents(
         if number is None:
             return None
         if not rule.keeps(index, len(call.outputs)):
-            return stand_in(tape, number, arithmetic)
+            return stand_in(tape, number, arithmetic, some)
         array = lookup(number)
         if arithmetic is None or array.dtype.kind not in "fc":
             return array
         return Bounded(array, arithmetic)
 
+    some = next((g for g in incoming if g is not None), None)
     ys = tuple(itertools.starmap(result, enumerate(call.outputs)))
     gs = list(incoming) + [None] * (len(ys) - len(incoming))
     if len(ys) == 1:
         return gs[0], ys[0]
-    some = next(g for g in gs if g is not None)
     filled = tuple(
-        np.zeros_like(some, shape=np.shape(y)) if g is None else g
-        for g, y in zip(gs, ys, strict=True)
+        full_like(some, np.shape(y), 0) if g is None else g for g, y in zip(gs, ys, strict=True)
     )
     return filled, ys
 

@@ -160,7 +160,7 @@ def over_field(numbers: Any, dtype: str) -> Any:
     Of a gradient with respect to a real operand only the real part counts.
     """
     if is_complex(dtype):
-        return numbers if numbers.dtype.kind == "c" else paired(numbers, np.zeros(numbers.shape))
+        return numbers if numbers.dtype.kind == "c" else paired(numbers, np.zeros_like(numbers))
     return np.real(numbers) if numbers.dtype.kind == "c" else numbers
 
 

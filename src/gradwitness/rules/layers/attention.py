@@ -69,9 +69,9 @@ def _scores(
     They are those of a range of queries and of keys; q and k hold these alone, the mask all.
     """
     scores = _factor(q, scale) * (q @ _swap(_heads(k, q)))
-    hidden = np.zeros(scores.shape, dtype=bool)
+    hidden = np.zeros(scores.shape, dtype=bool, like=scores)
     if is_causal:
-        rows, columns = map(np.arange, scores.shape[-2:])
+        rows, columns = (np.arange(n, like=scores) for n in scores.shape[-2:])
         hidden = hidden | (columns + keys.start > (rows + queries.start)[:, None])
     if mask is not None:
         # What is broadcast along an axis has no range of it.

@@ -76,7 +76,7 @@ def trace(x: Array) -> Array:
 
 @trace.vjp("x", "g * on_diagonal(x)")
 def _(g: Array, x: Shaped) -> Array:
-    return np.where(np.eye(x.shape[0], x.shape[1]) == 1, np.broadcast_to(g, x.shape), 0)
+    return np.where(np.asarray(np.eye(*x.shape, dtype=bool), like=x), np.broadcast_to(g, x.shape), 0)
 
 
 @rule(

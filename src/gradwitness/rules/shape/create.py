@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.kernel_ops import first_array
 from gradwitness.rules.registry import Array, rule
 
 # Dtype, layout, device, pin_memory and memory_format say where a tensor lives, not what it holds;
@@ -77,12 +78,12 @@ def arange(*, start: Any = None, end: Any, step: Any = None) -> Array:
     doubles=("start", "end"),
 )
 def linspace(*, start: Any, end: Any, steps: int) -> Array:
-    return spaced(start, end, steps)
+    return spaced(start, end, steps, first_array(start, end))
 
 
-def spaced(start: Any, end: Any, steps: int) -> Array:
+def spaced(start: Any, end: Any, steps: int, like: Any = None) -> Array:
     """Return numbers from start on in the first half, and back from the end in the second."""
-    places = np.arange(steps)
+    places = np.arange(steps, like=like)
     if steps < 2:
         return start + 0.0 * places
     step = (end - start) / (steps - 1)
@@ -97,7 +98,7 @@ def spaced(start: Any, end: Any, steps: int) -> Array:
     doubles=("start", "end"),
 )
 def logspace(*, start: Any, end: Any, steps: int, base: Any = 10.0) -> Array:
-    return np.power(base, spaced(start, end, steps))
+    return np.power(base, spaced(start, end, steps, first_array(start, end)))
 
 
 @rule("aten.set", "y = source")

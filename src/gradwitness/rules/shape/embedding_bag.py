@@ -16,7 +16,7 @@ _SUM, _MEAN = 0, 1
 def _bags(indices: Array, offsets: Array, last: bool, padding_idx: int) -> tuple[Array, Array]:
     """Return the bag that each index belongs to, and whether it counts."""
     starts = offsets[:-1] if last else offsets
-    bag = np.searchsorted(starts, np.arange(indices.size), side="right") - 1
+    bag = np.searchsorted(starts, np.arange(indices.size, like=indices), side="right") - 1
     return bag, indices != padding_idx
 
 
@@ -27,8 +27,8 @@ def _count(offsets: Array, last: bool) -> int:
 def _added(rows: Array, bag: Array, count: int) -> Array:
     """Add up the rows of each bag."""
     width = rows.shape[1]
-    places = bag[:, None] * width + np.arange(width)
-    return added_up(rows, places, np.empty((count, width)))
+    places = bag[:, None] * width + np.arange(width, like=rows)
+    return added_up(rows, places, np.zeros((count, width), like=rows))
 
 
 def _largest(rows: Array, bag: Array, count: int) -> Array:
@@ -98,7 +98,7 @@ def _(
         named = chosen >= 0
         filled = np.bincount(of[kept], minlength=len(named)) > 0
         named = named & filled[:, None]
-        places = chosen * weight.shape[1] + np.arange(weight.shape[1])
+        places = chosen * weight.shape[1] + np.arange(weight.shape[1], like=chosen)
         return added_up(g[0][named], places[named], weight)
     rows = np.take(g[0], of[kept], axis=0)
     if mode == _MEAN:
