@@ -145,8 +145,7 @@ def as_recorded(result: Any, recorded: Value) -> Any:
     low, high = np.trunc(value - error), np.trunc(value + error)
     if np.any(fits & ((low != truncated) | (high != truncated))):
         raise Unjudgeable("integer result depends on rounding")
-    integers = np.full(truncated.shape, limits.min, kind)
-    integers[fits] = truncated[fits].astype(kind)
+    integers = np.where(fits, np.where(fits, truncated, 0).astype(kind), kind.type(limits.min))
     if recorded.array is not None and not fits.all():
         nearest = np.where(truncated > 0, limits.max, limits.min)
         nearest = np.where(np.isnan(truncated), 0, nearest).astype(kind)

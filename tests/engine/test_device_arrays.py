@@ -1,0 +1,272 @@
+"""The plain evaluation stays where its operands live, shown with arrays that refuse to leave.
+
+No device is needed: `DeviceArray` takes what CuPy takes. So the tests show that calls dispatch, not
+that a device computes well.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine.device_array import DeviceArray
+from gradwitness._errors import Unjudgeable
+from gradwitness.capture import record
+from gradwitness.engine.backward import gradients, vjp
+from gradwitness.engine.binding import recorded
+from gradwitness.engine.forward import as_recorded, evaluate
+from gradwitness.rules import find
+from gradwitness.rules.kernel_ops import full_like
+from gradwitness.tape import Kind, Value
+from rules.harness import make
+from rules.samples import SAMPLES, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gradwitness.tape import Tape
+    from rules.harness import Case
+
+# The rules that need the processor, and what for.
+_SCAN = "CuPy accumulates sums and products alone"
+_SCIPY = "SciPy's function takes NumPy arrays alone"
+ON_HOST = {
+    "aten.cummax": _SCAN,
+    "aten.cummin": _SCAN,
+    "aten.hash_tensor": "CuPy reduces by sums and products alone",
+    "aten.logcumsumexp": _SCAN,
+    "aten.digamma": _SCIPY,
+    "aten.polygamma": _SCIPY,
+    "aten.special_airy_ai": _SCIPY,
+    "aten.special_zeta": _SCIPY,
+    "aten.linalg_matrix_exp": _SCIPY,
+    "aten.linalg_eig": "eigenvalues are paired by SciPy's assignment",
+    "aten._linalg_eigvals": "eigenvalues are paired by SciPy's assignment",
+}
+
+
+def by_rule() -> dict[str, list[Sample]]:
+    """Return the samples of each rule."""
+    samples = defaultdict(list)
+    for sample in SAMPLES:
+        rule = find(make(sample).call.base_op)
+        assert rule is not None
+        samples[rule.name].append(sample)
+    return dict(samples)
+
+
+BY_RULE = by_rule()
+
+
+def onto_device(tape: Tape) -> Tape:
+    """Return a tape with its arrays on the device."""
+    return replace(
+        tape,
+        values=tuple(
+            v if v.array is None else replace(v, array=DeviceArray(v.array))  # type: ignore[arg-type]
+            for v in tape.values
+        ),
+    )
+
+
+def members(results: Any) -> Iterator[Any]:
+    if isinstance(results, (tuple, list)):
+        for result in results:
+            yield from members(result)
+    else:
+        yield results
+
+
+def require_same(made: Any, expected: Any) -> None:
+    """Require results on the device, with the numbers that NumPy's arrays give."""
+    for one, other in zip(members(made), members(expected), strict=True):
+        assert (one is None) == (other is None)
+        if other is not None:
+            assert isinstance(one, DeviceArray), f"a result is on the host: {type(one)}"
+            assert one.dtype == other.dtype
+            np.testing.assert_allclose(one.get(), other, rtol=1e-12, atol=1e-300)
+
+
+def run_forward(case: Case) -> None:
+    tape = onto_device(case.tape)
+    made = evaluate(tape, case.call, recorded(tape), bounded=False)
+    expected = evaluate(case.tape, case.call, recorded(case.tape), bounded=False)
+    if case.call.operands:  # else nothing says where
+        require_same(made, expected)
+
+
+def run_vjp(case: Case) -> None:
+    wanted = [name in case.differentiable for name in case.inputs()]
+    if any(wanted):
+        tape, call = onto_device(case.tape), case.call
+        gs = [None if g is None else DeviceArray(g) for g in case.cotangents]
+        require_same(
+            vjp(tape, call, gs, recorded(tape), None, wanted),
+            vjp(case.tape, call, case.cotangents, recorded(case.tape), None, wanted),
+        )
+
+
+@pytest.mark.parametrize("rule", sorted(BY_RULE.keys() - ON_HOST.keys()))
+def test_rule_runs_where_its_operands_live(rule: str) -> None:
+    for sample in BY_RULE[rule]:
+        case = make(sample)
+        run_forward(case)
+        run_vjp(case)
+
+
+@pytest.mark.parametrize("rule", sorted(ON_HOST))
+def test_rule_on_the_host_is_listed_only_as_long_as_it_needs_to_be(rule: str) -> None:
+    refused = 0
+    for case in map(make, BY_RULE[rule]):
+        for run in (run_forward, run_vjp):
+            try:
+                run(case)
+            except (Unjudgeable, TypeError):
+                refused += 1
+    assert refused, f"{rule} runs on the device now: take it off the list"
+
+
+def test_share_of_the_rules_that_run_on_the_device() -> None:
+    count = len(BY_RULE) - len(ON_HOST)
+    print(f"{count} of {len(BY_RULE)} rules dispatch, {count / len(BY_RULE):.1%}; on the host:")
+    for rule, reason in ON_HOST.items():
+        print(f"  {rule}: {reason}")
+    assert ON_HOST.keys() <= BY_RULE.keys()
+
+
+class Cubed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x * x * x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return grads[0] * 3 * x * x
+
+
+def leaf(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape))).requires_grad_()
+
+
+def in_place() -> None:
+    y = leaf(4, 6) * 2
+    kept = y.tanh()
+    y[:, 1:3].mul_(kept[:, :2])
+    torch.autograd.backward((y.sigmoid() * kept).sum())
+
+
+def custom() -> None:
+    torch.autograd.backward(Cubed.apply(leaf(3, 4)).square().mean())
+
+
+def trained(model: torch.nn.Module, x: torch.Tensor) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, foreach=True)
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.autograd.backward(model(x).square().mean())
+        optimizer.step()
+
+
+def transformer() -> None:
+    torch.manual_seed(0)
+    trained(torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), leaf(2, 5, 8))
+
+
+def convolutional() -> None:
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()
+    trained(torch.nn.Sequential(*layers, torch.nn.MaxPool2d(2)), leaf(3, 2, 8, 8))
+
+
+def outcomes(tape: Tape) -> Iterator[Any]:
+    """Yield what the engine computes for each call, and for each node that ran."""
+    lookup = recorded(tape)
+    for call in (call for call in tape.calls if call.operands):
+        yield lambda call=call: evaluate(tape, call, lookup, bounded=False)
+    for run in (run for sweep in tape.sweeps for run in sweep.node_runs):
+        node = tape.nodes[run.node]
+        if node.kind != Kind.ACCUMULATE:
+            arrived = [None if n is None else lookup(n) for n in run.incoming]
+            yield lambda node=node, arrived=arrived: gradients(tape, node, arrived, lookup, None)
+
+
+def outcome(run: Callable[[], Any]) -> Any:
+    try:
+        return run()
+    except Unjudgeable as reason:
+        return str(reason)
+
+
+@pytest.mark.parametrize("program", [in_place, custom, transformer, convolutional])
+def test_recorded_program_is_evaluated_without_a_copy_to_the_host(
+    program: Callable[[], None],
+) -> None:
+    with record() as recorder:
+        program()
+    tape, before = recorder.tape, DeviceArray.host_copies
+    pairs = zip(outcomes(onto_device(tape)), outcomes(tape), strict=True)
+    judged = 0
+    for run, own in pairs:
+        expected, made = outcome(own), outcome(run)
+        if isinstance(expected, str):
+            assert made == expected
+        else:
+            require_same(made, expected)
+            judged += 1
+    assert judged >= 10
+    assert DeviceArray.host_copies == before
+
+
+def test_whole_numbers_are_made_on_the_device() -> None:
+    x = DeviceArray(np.array([1.5, -2.5, np.nan, 1e30]))
+    made = as_recorded(x, Value(0, (4,), "int32", None))
+    low = np.iinfo(np.int32).min
+    assert isinstance(made, DeviceArray)
+    assert made.get().tolist() == [1, -2, low, low]
+    assert made.dtype == np.int32
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_arrays_of_one_number_may_have_any_shape(shape: tuple[int, ...]) -> None:
+    for like in (np.ones(4), DeviceArray(np.ones(4))):
+        made = full_like(like, shape, 2)
+        assert type(made) is type(like)
+        assert made.shape == shape
+    assert np.all(made.get() == 2)
+
+
+X = DeviceArray(np.arange(3.0))
+REFUSED: dict[str, Callable[[], Any]] = {
+    "Implicit conversion": lambda: np.asarray(X),
+    "Unsupported type": lambda: X + np.ones(3),
+    "Unsupported type <class": lambda: np.where(np.ones(3, bool), X, 0),
+    "Only cupy arrays": lambda: np.stack([X, 0.0]),
+    "'initial'": lambda: np.max(X, initial=0),
+    "'device'": lambda: np.eye(3, like=X),
+    "no shape is taken": lambda: np.zeros_like(X, shape=()),
+    "maximum.accumulate": lambda: np.maximum.accumulate(X),
+    "returned NotImplemented": lambda: np.spacing(X),
+    "no implementation found": lambda: np.geomspace(X, X),
+    "one place": lambda: X.__setitem__([0, 0], DeviceArray(np.ones(2))),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_device_array_refuses_what_does_not_dispatch(message: str) -> None:
+    with pytest.raises((TypeError, NotImplementedError, IndexError), match=message):
+        REFUSED[message]()
+
+
+def test_numbers_read_on_the_host_are_counted() -> None:
+    before = DeviceArray.host_copies
+    assert float(np.sum(X)) == 3
+    assert bool(np.any(X > 1))
+    assert int(X[2]) == 2
+    assert DeviceArray.host_copies == before + 3
