@@ -123,7 +123,9 @@ class DeviceArray(NDArrayOperatorsMixin):
             raise TypeError(f"{name}() got an unexpected keyword argument {min(refused)!r}")
         if name.endswith("_like") and kwargs.get("shape", 1) == () != args[0].shape:
             raise TypeError(f"{name}(shape=()) has shape {args[0].shape}: no shape is taken for ()")
-        if name in ("concatenate", "stack") and not all(isinstance(x, DeviceArray) for x in args[0]):
+        if name in ("concatenate", "stack") and not all(
+            isinstance(x, DeviceArray) for x in args[0]
+        ):
             raise TypeError("Only cupy arrays can be concatenated")
         if name not in ("array", "asarray"):
             refuse_host((args[0], *args[2:]) if name == "take" else args)
@@ -166,8 +168,12 @@ class DeviceArray(NDArrayOperatorsMixin):
     dtype = property(lambda self: self._numbers.dtype)
     T = property(lambda self: np.transpose(self))
     mT = property(lambda self: np.swapaxes(self, -1, -2))
-    real = property(lambda self: DeviceArray(self._numbers.real), lambda self, x: self._part("real", x))
-    imag = property(lambda self: DeviceArray(self._numbers.imag), lambda self, x: self._part("imag", x))
+    real = property(
+        lambda self: DeviceArray(self._numbers.real), lambda self, x: self._part("real", x)
+    )
+    imag = property(
+        lambda self: DeviceArray(self._numbers.imag), lambda self, x: self._part("imag", x)
+    )
 
     def _part(self, name: str, numbers: Any) -> None:
         refuse_host((numbers,))

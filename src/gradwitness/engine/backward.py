@@ -19,7 +19,7 @@ from gradwitness.engine.adjoint_memory import swept
 from gradwitness.engine.binding import Lookup, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.custom_forwards import changes_views, edge_value, reaching
-from gradwitness.engine.floats import Arithmetic, is_complex, unit_roundoff
+from gradwitness.engine.floats import Arithmetic, as_array, is_complex, unit_roundoff
 from gradwitness.engine.forward import numbers, over_field, run
 from gradwitness.rules import find
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
@@ -114,8 +114,10 @@ def vjp(
         )
     mixed = bound.rule.name in COMPLEX and over_complex(tape, call)
     conjugates = mixed and bound.rule.name in HOLOMORPHIC
-    if conjugates:
-        incoming = [None if g is None else np.conjugate(g) for g in incoming]
+    # A sum of numbers without axes is no array in NumPy, and cannot be named by ``like``.
+    incoming = [
+        None if g is None else as_array(np.conjugate(g) if conjugates else g) for g in incoming
+    ]
     g, y = _cotangents(tape, call, incoming, lookup, arithmetic, bound.rule)
     vjps: dict[str, Any] = {}
     results: list[Any] = []

@@ -44,11 +44,6 @@ def replaceable(plain: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def first_array(*operands: Any) -> Any:
-    """Return the first of operands that is an array, for others to be made like it, or None."""
-    return next((x for x in operands if hasattr(x, "__array_function__")), None)
-
-
 def full_like(x: Array, shape: tuple[int, ...], number: Any) -> Array:
     """Return an array of one number, of another's kind; of any shape, () too.
 

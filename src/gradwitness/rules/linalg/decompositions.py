@@ -228,5 +228,7 @@ def _(g: Any, y: Any, A: Shaped) -> Array:
 
 def _to_orthogonal(gq: Array, gr: Array, q: Array, r: Array) -> Array:
     upper = np.triu(gr @ adjoint(r) - adjoint(q) @ gq)
-    both = np.where(np.identity(r.shape[-1], dtype=bool, like=r), np.real(upper), upper + adjoint(upper))
+    both = np.where(
+        np.identity(r.shape[-1], dtype=bool, like=r), np.real(upper), upper + adjoint(upper)
+    )
     return from_left(np.conjugate(r), gq + q @ both, False, triangular=True, adjoint=True)

@@ -96,7 +96,9 @@ def slogdet(A: Array) -> tuple[Array, Array, None, None]:
 def _(g: Any, y0: Array, A: Array) -> Array:
     """From d log det = tr(A^-1 dA), whose parts are those of the logarithm and of the angle."""
     turn = g[1] - 1j * np.imag(np.conjugate(g[0]) * y0) if is_complex(A) else g[1]
-    return solved(np.conjugate(A), np.identity(A.shape[-1], like=A) * turn[..., None, None], adjoint=True)
+    return solved(
+        np.conjugate(A), np.identity(A.shape[-1], like=A) * turn[..., None, None], adjoint=True
+    )
 
 
 @rule(

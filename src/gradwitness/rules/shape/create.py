@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import first_array
 from gradwitness.rules.registry import Array, rule
 
 # Dtype, layout, device, pin_memory and memory_format say where a tensor lives, not what it holds;
@@ -71,6 +70,11 @@ def arange(*, start: Any = None, end: Any, step: Any = None) -> Array:
     return _ramp(start, step, np.arange(length))
 
 
+def _array_among(*numbers: Any) -> Any:
+    """Return the first that is an array, if any: it says where its like are made."""
+    return next((x for x in numbers if hasattr(x, "__array_function__")), None)
+
+
 @rule(
     "aten.linspace",
     "y = spaced(start, end, steps)",
@@ -78,7 +82,7 @@ def arange(*, start: Any = None, end: Any, step: Any = None) -> Array:
     doubles=("start", "end"),
 )
 def linspace(*, start: Any, end: Any, steps: int) -> Array:
-    return spaced(start, end, steps, first_array(start, end))
+    return spaced(start, end, steps, _array_among(start, end))
 
 
 def spaced(start: Any, end: Any, steps: int, like: Any = None) -> Array:
@@ -98,7 +102,7 @@ def spaced(start: Any, end: Any, steps: int, like: Any = None) -> Array:
     doubles=("start", "end"),
 )
 def logspace(*, start: Any, end: Any, steps: int, base: Any = 10.0) -> Array:
-    return np.power(base, spaced(start, end, steps, first_array(start, end)))
+    return np.power(base, spaced(start, end, steps, _array_among(start, end)))
 
 
 @rule("aten.set", "y = source")

@@ -82,7 +82,9 @@ def _blocks(x: Array, how: dict[str, Pair]) -> tuple[Array, Array]:
     places = planes[:, blocks.places]
     rest = x.shape[:-3]
     sizes = (*rest, x.shape[-3] * seen.shape[0], seen.shape[1] * seen.shape[2])
-    return np.reshape(places, sizes), np.reshape(np.broadcast_to(np.asarray(seen, like=x), places.shape), sizes)
+    return np.reshape(places, sizes), np.reshape(
+        np.broadcast_to(np.asarray(seen, like=x), places.shape), sizes
+    )
 
 
 def _columns(x: Array, how: dict[str, Pair]) -> Array:
