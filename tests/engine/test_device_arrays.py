@@ -22,7 +22,7 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.forward import as_recorded, evaluate
 from gradwitness.rules import table
-from gradwitness.rules.kernel_ops import full_like
+from gradwitness.rules.made_like import full_like
 from gradwitness.tape import Kind, Value
 from rules.harness import make
 

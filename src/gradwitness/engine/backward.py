@@ -24,7 +24,8 @@ from gradwitness.engine.forward import numbers, over_field, run
 from gradwitness.rules import find
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN
-from gradwitness.rules.kernel_ops import enter_kernel, full_like, paired, parts, round_to_format
+from gradwitness.rules.kernel_ops import enter_kernel, paired, parts, round_to_format
+from gradwitness.rules.made_like import full_like
 from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Kind, Ref
 
@@ -105,8 +106,7 @@ def vjp(
     """Apply a call's vjps to the cotangents of its outputs, for the wanted operands."""
     rule = find(call.base_op)
     instead = rule.precise if precise and rule is not None else {}
-    some = next((g for g in incoming if g is not None), None)
-    bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=not instead, like=some)
+    bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=not instead)
     inputs = bound.inputs()
     if len(inputs) != len(wanted):
         raise Unjudgeable(
@@ -180,17 +180,17 @@ def _cotangents(
         if number is None:
             return None
         if not rule.keeps(index, len(call.outputs)):
-            return stand_in(tape, number, arithmetic, some)
+            return stand_in(tape, number, arithmetic)
         array = lookup(number)
         if arithmetic is None or array.dtype.kind not in "fc":
             return array
         return Bounded(array, arithmetic)
 
-    some = next((g for g in incoming if g is not None), None)
     ys = tuple(itertools.starmap(result, enumerate(call.outputs)))
     gs = list(incoming) + [None] * (len(ys) - len(incoming))
     if len(ys) == 1:
         return gs[0], ys[0]
+    some = next(g for g in gs if g is not None)
     filled = tuple(
         full_like(some, np.shape(y), 0) if g is None else g for g, y in zip(gs, ys, strict=True)
     )
@@ -272,7 +272,7 @@ def _zeros(tape: Tape, edge: Edge | None, incoming: Sequence[Any]) -> Any:
     if number is None:
         return None
     some = next(g for g in incoming if g is not None)
-    return np.zeros_like(some, shape=tape.values[number].shape)
+    return full_like(some, tape.values[number].shape, 0)
 
 
 def _custom(

@@ -114,14 +114,12 @@ def bind(
     arithmetic: Arithmetic | None,
     skip: bool = False,
     for_vjp: bool = False,
-    like: Any = None,
 ) -> Bound:
     """Pair a call with its rule, with Bounded arrays if there is an arithmetic.
 
     With ``skip`` no numbers are looked up: the caller only needs the inputs. ``for_vjp`` looks up
-    only the operands that the rule's vjps use; the others are NaN of their shape, which live where
-    ``like`` does. A call without a rule, or with an argument that the rule does not know, is
-    Unjudgeable.
+    only the operands that the rule's vjps use; the others are NaN of their shape. A call without a
+    rule, or with an argument that the rule does not know, is Unjudgeable.
     """
     rule = _rule_of(tape, call)
     dtype = working_dtype(tape, call)
@@ -134,7 +132,7 @@ def bind(
             if skip:
                 return None
             if not needed:
-                return stand_in(tape, argument.value, arithmetic, like)
+                return stand_in(tape, argument.value, arithmetic)
             return _operand(tape, argument.value, lookup, dtype, arithmetic)
         if isinstance(argument, float | complex):
             return _scalar(argument, dtype, arithmetic)
@@ -172,14 +170,11 @@ def _rule_of(tape: Tape, call: Call) -> rules.Rule:
     return rule
 
 
-def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None, like: Any) -> Any:
-    """Return NaN in a value's shape, where ``like`` lives, so that an unexpected use shows."""
-    shape = tape.values[number].shape
-    if arithmetic is not None:
-        return Bounded(unknown(shape), arithmetic)
-    if like is None or isinstance(like, np.ndarray | np.generic):
-        return unknown(shape)
-    return np.broadcast_to(np.asarray(np.nan, like=like), shape)
+def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:
+    """Return NaN in a value's shape, so that an unexpected use shows."""
+    value = tape.values[number]
+    nothing = unknown(value.shape)
+    return nothing if arithmetic is None else Bounded(nothing, arithmetic)
 
 
 @functools.lru_cache

@@ -44,14 +44,6 @@ def replaceable(plain: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def full_like(x: Array, shape: tuple[int, ...], number: Any) -> Array:
-    """Return an array of one number, of another's kind; of any shape, () too.
-
-    CuPy's own takes ``shape=()`` for no shape given.
-    """
-    return np.reshape(np.full_like(x, number, shape=(math.prod(shape),)), shape)
-
-
 # Below so many numbers, NumPy's own choice is the fastest.
 _MANY = 2**10
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import full_like
+from gradwitness.rules.made_like import full_like
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.shape.create import spaced
 

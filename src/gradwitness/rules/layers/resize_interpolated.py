@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import enter_kernel, full_like, leave_kernel, scattered
+from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel, scattered
 from gradwitness.rules.layers.cubic import far, near
 from gradwitness.rules.layers.resize_nearest import SCALES, scaled_axes
+from gradwitness.rules.made_like import full_like
 from gradwitness.rules.registry import ALWAYS, Array, Rule, rule
 from gradwitness.rules.shape.create import plain
 from gradwitness.rules.shape.indexing import numbered

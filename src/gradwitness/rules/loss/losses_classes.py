@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import added_in_turn, full_like
+from gradwitness.rules.kernel_ops import added_in_turn
 from gradwitness.rules.loss.losses import MEAN, reduced, share
+from gradwitness.rules.made_like import full_like
 from gradwitness.rules.registry import Array, Rule, rule
 
 if TYPE_CHECKING:
