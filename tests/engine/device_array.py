@@ -71,14 +71,8 @@ _WITHOUT = {
     "unique": {"sorted"},
     "var": {"correction", "mean", "where"},
 }
-_NDARRAY_METHODS = frozenset(
-    [
-        "all", "any", "argmax", "argmin", "argsort", "clip", "conj", "conjugate", "copy",
-        "cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "ravel",
-        "repeat", "round", "searchsorted", "squeeze", "std", "sum", "swapaxes", "take", "trace",
-        "var",
-    ]
-)  # fmt: skip
+# Methods that are NumPy's function of the same name; two of that name change the array.
+_NDARRAY_METHODS = frozenset(n for n in dir(np.ndarray) if hasattr(np, n)) - {"sort", "partition"}
 
 
 class DeviceArray(NDArrayOperatorsMixin):

@@ -16,6 +16,7 @@ import torch
 
 from engine.device_array import DeviceArray
 from engine.elsewhere import by_rule, evaluated, members, moved
+from engine.test_last_uses import Cubed, in_place, leaf
 from gradwitness._errors import Unjudgeable
 from gradwitness.capture import record
 from gradwitness.engine.backward import gradients
@@ -82,30 +83,6 @@ def test_the_page_on_costs_tells_how_many_rules_dispatch() -> None:
     own = {r.name for r in table().values() if r.name.startswith(("aten.", "torch"))}
     others = own - BY_RULE.keys()
     assert f"The {len(others)} rules without samples" in page
-
-
-class Cubed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        return x * x * x
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
-        (x,) = ctx.saved_tensors
-        sent: torch.Tensor = grads[0] * 3 * x * x
-        return sent
-
-
-def leaf(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape))).requires_grad_()
-
-
-def in_place() -> None:
-    y = leaf(4, 6) * 2
-    kept = y.tanh()
-    y[:, 1:3].mul_(kept[:, :2])
-    torch.autograd.backward((y.sigmoid() * kept).sum())
 
 
 def custom() -> None:

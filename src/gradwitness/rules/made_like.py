@@ -1,8 +1,8 @@
 """Arrays that are made like others: of their library, where they live.
 
-Constants are made by ``np.arange(n, like=x)``, ``np.asarray(table, like=x)`` and their kin (NEP 35),
-what is to be filled by ``np.zeros_like(x, shape=...)``, and by `full_like` where it may have no
-axes.
+Constants are made by ``np.arange(n, like=x)``, ``np.asarray(table, like=x)`` and their kin
+(NEP 35), what is to be filled by ``np.zeros_like(x, shape=...)``, or by `full_like` where it may
+have no axes.
 """
 
 from __future__ import annotations
