@@ -44,26 +44,26 @@ def evaluated(case: Case, put: Put) -> Iterator[tuple[Any, Any]]:
     """Yield each value and gradient of a sample as it comes elsewhere, and as it does in NumPy."""
     tapes, call = (moved(case.tape, put), case.tape), case.call
     if call.operands:  # else nothing says where
-        yield from _pairs(*(evaluate(t, call, recorded(t), bounded=False) for t in tapes))
+        yield from paired(*(evaluate(t, call, recorded(t), bounded=False) for t in tapes))
     wanted = [name in case.differentiable for name in case.inputs()]
     if any(wanted):
         gs = [None if g is None else put(g) for g in case.cotangents], case.cotangents
-        yield from _pairs(
+        yield from paired(
             *(vjp(t, call, g, recorded(t), None, wanted) for t, g in zip(tapes, gs, strict=True))
         )
 
 
-def _pairs(made: Any, expected: Any) -> Iterator[tuple[Any, Any]]:
-    for one, other in zip(members(made), members(expected), strict=True):
+def paired(made: Any, expected: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield results beside what they should be, those in lists too; where there is none, none."""
+    for one, other in zip(_members(made), _members(expected), strict=True):
         assert (one is None) == (other is None)
         if other is not None:
             yield one, other
 
 
-def members(results: Any) -> Iterator[Any]:
-    """Yield all results, those in lists too."""
+def _members(results: Any) -> Iterator[Any]:
     if isinstance(results, (tuple, list)):
         for result in results:
-            yield from members(result)
+            yield from _members(result)
     else:
         yield results

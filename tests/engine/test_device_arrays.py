@@ -15,17 +15,18 @@ import pytest
 import torch
 
 from engine.device_array import DeviceArray
-from engine.elsewhere import by_rule, evaluated, members, moved
+from engine.elsewhere import by_rule, evaluated, moved, paired
 from engine.test_last_uses import Cubed, in_place, leaf
 from gradwitness._errors import Unjudgeable
 from gradwitness.capture import record
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.forward import as_recorded, evaluate
-from gradwitness.rules import table
+from gradwitness.rules import find, table
 from gradwitness.rules.made_like import full_like
 from gradwitness.tape import Kind, Value
 from rules.harness import make
+from rules.test_sparse import RULES, products
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +75,29 @@ def test_rule_on_the_host_is_listed_only_as_long_as_it_needs_to_be(rule: str) ->
         list(itertools.chain.from_iterable(runs))
 
 
+@pytest.mark.parametrize("place", range(len(RULES)))
+def test_rule_of_sparse_tensors_runs_where_its_operands_live(place: int) -> None:
+    name, given, parameters, wanted = RULES[place]
+    rule = find(f"aten.{name}")
+    assert rule
+
+    def results(put: Callable[[Any], Any]) -> Iterator[Any]:
+        operands = tuple(map(put, given))
+        how = {n: put(a) if isinstance(a, np.ndarray) else a for n, a in parameters.items()}
+        if name == "_sparse_mm_reduce_impl":
+            how["which"] = put(products(how["reduce"])[0])
+        y = rule.function(*operands, **how)
+        yield y
+        one = y[0] if isinstance(y, tuple) else y
+        g = (one + 1, None) if isinstance(y, tuple) else one + 1
+        for operand in wanted:
+            yield rule.gradients[operand](g, y, operands, how)
+
+    pairs = zip(results(DeviceArray), results(np.asarray), strict=True)
+    for made, expected in itertools.chain.from_iterable(itertools.starmap(paired, pairs)):
+        require_same(made, expected)
+
+
 def test_the_page_on_costs_tells_how_many_rules_dispatch() -> None:
     assert ON_HOST.keys() <= BY_RULE.keys()
     page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
@@ -81,8 +105,8 @@ def test_the_page_on_costs_tells_how_many_rules_dispatch() -> None:
     assert f"The {len(ON_HOST)} others" in page
     # Other tests enter rules of their own.
     own = {r.name for r in table().values() if r.name.startswith(("aten.", "torch"))}
-    others = own - BY_RULE.keys()
-    assert f"The {len(others)} rules without samples" in page
+    others = own - BY_RULE.keys() - {f"aten.{name}" for name, *_ in RULES}
+    assert f"The {len(others)} rules that have none either" in page
 
 
 def custom() -> None:
@@ -144,10 +168,8 @@ def test_recorded_program_is_evaluated_without_a_copy_to_the_host(
         if isinstance(expected, str):
             assert made == expected
             continue
-        for one, other in zip(members(made), members(expected), strict=True):
-            assert (one is None) == (other is None)
-            if other is not None:
-                require_same(one, other)
+        for one, other in paired(made, expected):
+            require_same(one, other)
         judged += 1
     assert judged >= 10
     assert DeviceArray.host_copies == before
