@@ -93,7 +93,18 @@ def handled_here(table: dict[str, Callable[..., Any]]) -> set[str]:
 def test_every_movement_is_here() -> None:
     computing = {"sum", "shape", "ndim", "size"}
     making = {"empty_like", "zeros_like", "ones_like", "full_like"}
+    making |= {"arange", "asarray", "identity", "tri", "zeros"}
     assert handled_here(FUNCTIONS) - computing - making == MOVES.keys()
+
+
+def test_what_is_made_like_an_array_is_plain_and_no_bound_gets_lost_in_it() -> None:
+    x = Bounded(VALUES, Arithmetic.stepwise("float32"), RIGOROUS, LIKELY)
+    like: Any = x
+    assert np.arange(3, like=like).tolist() == [0, 1, 2]
+    assert np.identity(2, like=like).tolist() == [[1, 0], [0, 1]]
+    assert np.asarray([1j, 2], like=like).tolist() == [1j, 2]
+    with pytest.raises(RuleError, match="makes a plain array"):
+        np.asarray(x, like=like)
 
 
 @pytest.mark.parametrize(("name", "move"), EVERY_MOVE)

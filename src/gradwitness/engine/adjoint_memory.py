@@ -16,6 +16,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.binding import Lookup, bind
 from gradwitness.engine.floats import is_complex, is_float
 from gradwitness.rules.graph_terms import SOURCES
+from gradwitness.rules.made_like import full_like
 from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Ref
 
@@ -167,6 +168,6 @@ class _Gradients:
         """Return the gradient of a value, and clear it: what was there before has none of it."""
         buffer, window = self.buffers[self.storage(number)], self._window(number)
         g = buffer[window]
-        buffer[window] = np.zeros_like(self.like, shape=window.shape)
+        buffer[window] = full_like(self.like, window.shape, 0)
         value = self.tape.values[number]
         return g if g.shape == value.shape else np.broadcast_to(g, value.shape)

@@ -19,12 +19,13 @@ from gradwitness.engine.adjoint_memory import swept
 from gradwitness.engine.binding import Lookup, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.custom_forwards import changes_views, edge_value, reaching
-from gradwitness.engine.floats import Arithmetic, is_complex, unit_roundoff
+from gradwitness.engine.floats import Arithmetic, as_array, is_complex, unit_roundoff
 from gradwitness.engine.forward import numbers, over_field, run
 from gradwitness.rules import find
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN
 from gradwitness.rules.kernel_ops import enter_kernel, paired, parts, round_to_format
+from gradwitness.rules.made_like import full_like
 from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Kind, Ref
 
@@ -113,8 +114,10 @@ def vjp(
         )
     mixed = bound.rule.name in COMPLEX and over_complex(tape, call)
     conjugates = mixed and bound.rule.name in HOLOMORPHIC
-    if conjugates:
-        incoming = [None if g is None else np.conjugate(g) for g in incoming]
+    # A sum of numbers without axes is no array in NumPy, and cannot be named by ``like``.
+    incoming = [
+        None if g is None else as_array(np.conjugate(g) if conjugates else g) for g in incoming
+    ]
     g, y = _cotangents(tape, call, incoming, lookup, arithmetic, bound.rule)
     vjps: dict[str, Any] = {}
     results: list[Any] = []
@@ -189,8 +192,7 @@ def _cotangents(
         return gs[0], ys[0]
     some = next(g for g in gs if g is not None)
     filled = tuple(
-        np.zeros_like(some, shape=np.shape(y)) if g is None else g
-        for g, y in zip(gs, ys, strict=True)
+        full_like(some, np.shape(y), 0) if g is None else g for g, y in zip(gs, ys, strict=True)
     )
     return filled, ys
 
@@ -270,7 +272,7 @@ def _zeros(tape: Tape, edge: Edge | None, incoming: Sequence[Any]) -> Any:
     if number is None:
         return None
     some = next(g for g in incoming if g is not None)
-    return np.zeros_like(some, shape=tape.values[number].shape)
+    return full_like(some, tape.values[number].shape, 0)
 
 
 def _custom(

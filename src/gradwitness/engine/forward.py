@@ -145,8 +145,7 @@ def as_recorded(result: Any, recorded: Value) -> Any:
     low, high = np.trunc(value - error), np.trunc(value + error)
     if np.any(fits & ((low != truncated) | (high != truncated))):
         raise Unjudgeable("integer result depends on rounding")
-    integers = np.full(truncated.shape, limits.min, kind)
-    integers[fits] = truncated[fits].astype(kind)
+    integers = np.where(fits, np.where(fits, truncated, 0).astype(kind), kind.type(limits.min))
     if recorded.array is not None and not fits.all():
         nearest = np.where(truncated > 0, limits.max, limits.min)
         nearest = np.where(np.isnan(truncated), 0, nearest).astype(kind)
@@ -160,7 +159,7 @@ def over_field(numbers: Any, dtype: str) -> Any:
     Of a gradient with respect to a real operand only the real part counts.
     """
     if is_complex(dtype):
-        return numbers if numbers.dtype.kind == "c" else paired(numbers, np.zeros(numbers.shape))
+        return numbers if numbers.dtype.kind == "c" else paired(numbers, np.zeros_like(numbers))
     return np.real(numbers) if numbers.dtype.kind == "c" else numbers
 
 

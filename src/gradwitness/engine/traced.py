@@ -102,6 +102,9 @@ class Traced(Methods):
         if func.__module__ == kernel_ops.__name__:
             # On plain numbers it is made of NumPy calls.
             return func.__wrapped__(*args, **kwargs)  # type: ignore[attr-defined]
+        if not any(isinstance(member, Traced) for member in _members((args, kwargs))):
+            # A constant, made with ``like``.
+            return func(*args, **kwargs)
         return self._note(func, args, kwargs)
 
     def __getitem__(self, index: Any) -> Any:

@@ -37,7 +37,8 @@ def replaceable(plain: Callable[P, T]) -> Callable[P, T]:
             if not isinstance(argument, _PLAIN):
                 own: Any = argument
                 result: T = own.__array_function__(call, (type(own),), args, form)
-                return result
+                if result is not NotImplemented:
+                    return result
         return plain(*args, **form)
 
     return call
@@ -97,7 +98,7 @@ def stored(x: Array, source: Array) -> Array:  # noqa: ARG001 (if that is exact,
 @replaceable
 def is_uncertain(x: Array) -> Array:
     """Return where a rounding error could make a number another one."""
-    return np.zeros(np.shape(x), dtype=bool)
+    return np.zeros_like(x, dtype=bool)
 
 
 @replaceable
@@ -154,7 +155,7 @@ def mean_over(x: Array, over: tuple[int, ...]) -> Array:
 def running_places(x: Array, *, extreme: np.ufunc, axis: int) -> Array:
     """Return where the extremes so far along an axis stand: the last of those that tie, or NaN."""
     is_new = np.equal(x, extreme.accumulate(x, axis=axis)) | np.isnan(x)
-    steps = np.arange(x.shape[axis]).reshape(
+    steps = np.arange(x.shape[axis], like=x).reshape(
         [-1 if n == axis % x.ndim else 1 for n in range(x.ndim)]
     )
     return np.maximum.accumulate(np.where(is_new, steps, 0), axis=axis)
@@ -195,7 +196,8 @@ def is_complex(x: Array) -> bool:
 @replaceable
 def paired(re: Array, im: Array) -> Array:
     """Put complex numbers together from their parts."""
-    z = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), np.complex128)
+    shape = np.broadcast_shapes(np.shape(re), np.shape(im))
+    z = np.empty_like(re, dtype=np.complex128, shape=shape)
     z.real, z.imag = re, im
     return z
 

@@ -7,9 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import numpy as np
-
 from gradwitness._errors import RuleError
+from gradwitness.rules.made_like import full_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -120,4 +119,4 @@ def zero(operand: int) -> Gradient:
 
 
 def _zero(g: Any, x: Shaped) -> Array:
-    return np.zeros_like(g[0] if isinstance(g, tuple) else g, shape=x.shape)
+    return full_like(g[0] if isinstance(g, tuple) else g, x.shape, 0)

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 _PADDING = ("constant", "edge", "reflect", "symmetric", "wrap")
 
 
+@stands_for(np.arange, np.asarray, np.identity, np.tri, np.zeros)
+def _constant(make: Any, *args: Any, **form: Any) -> Any:
+    """Make an array with ``like``: a plain one, as its numbers are exact."""
+    return make(*args, **form)
+
+
 def _plane(array: Any, tier: int) -> Plain:
     """Return one tier's bound, dense; anything but a Bounded is exact."""
     error = array.errors[tier] if isinstance(array, Bounded) else None
@@ -129,4 +135,4 @@ _MOVEMENTS |= {
 FUNCTIONS |= _MOVEMENTS
 # Movements apply to complex numbers too; their bounds are real.
 COMPLEX_FUNCTIONS.update(_MOVEMENTS)
-COMPLEX_FUNCTIONS.update(("shape", "ndim", "size"))
+COMPLEX_FUNCTIONS.update(("shape", "ndim", "size", "asarray"))

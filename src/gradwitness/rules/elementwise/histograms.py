@@ -35,7 +35,7 @@ def _limits(numbers: Array, limits: Sequence[Any]) -> tuple[Any, Any]:
 def _own_edges(points: Array, bins: Sequence[int], limits: Sequence[Any] | None) -> list[Array]:
     """Return evenly spaced edges along each axis, between given limits or those of the points."""
     pairs = (_limits(x, (limits or ())[2 * k : 2 * k + 2]) for k, x in enumerate(points.T))
-    return [spaced(*pair, count + 1) for pair, count in zip(pairs, bins, strict=True)]
+    return [spaced(*pair, count + 1, points) for pair, count in zip(pairs, bins, strict=True)]
 
 
 def _among_recorded(x: Array, edges: Array) -> Array:
@@ -58,13 +58,13 @@ def _filled(
     slot: Callable[[Array, Array], Array],
 ) -> Array:
     """Add up the weights of what lies in each bin, or divide each by their sum and its volume."""
-    inside = np.ones(len(points), bool)
+    inside = np.asarray(np.ones(len(points), bool), like=points)
     for x, e in zip(points.T, edges, strict=True):
-        inside &= np.asarray((x >= e[0]) & (x <= e[-1]))
+        inside = inside & (x >= e[0]) & (x <= e[-1])
     shape = tuple(len(e) - 1 for e in edges)
     kept = points[inside]
     slots = tuple(slot(x, e) for x, e in zip(kept.T, edges, strict=True)) if len(kept) else ()
-    place = np.ravel_multi_index(slots, shape) if slots else np.zeros(0, np.int64)
+    place = np.ravel_multi_index(slots, shape) if slots else np.zeros(0, np.int64, like=points)
     count = int(np.prod(shape))
     total = np.zeros_like(points, shape=(count,))
     if weight is None:
@@ -75,7 +75,7 @@ def _filled(
     if not density:
         return total
     if not len(kept):
-        return np.where(np.ones(shape, bool), np.nan, total)
+        return np.where(np.asarray(np.ones(shape, bool), like=points), np.nan, total)
     share = total / np.sum(total)
     for axis, e in enumerate(edges):
         share = share / np.reshape(np.diff(e), (-1, *(1,) * (len(shape) - 1 - axis)))

@@ -34,15 +34,19 @@ def _degrees(x: Array, n: Array) -> tuple[Array, Array]:
     if getattr(x, "dtype", np.dtype(int)).kind != "f" or not hasattr(x, "shape"):
         x = np.ones_like(n) * x
     degree = require_certain(np.trunc(n)).astype(np.int64)
-    if np.max(degree, initial=0) > _MOST:
+    if _largest(degree) > _MOST:
         raise NotImplementedError(f"degrees above {_MOST}")
     return x, degree
+
+
+def _largest(degree: Array) -> int:
+    return int(np.max(degree)) if degree.size else 0
 
 
 def _recurrence(x: Array, degree: Array, first: First, step: Step) -> Array:
     below, at = np.ones_like(x), first(x)
     y = np.where(np.equal(degree, 0), below, np.where(np.equal(degree, 1), at, np.zeros_like(x)))
-    for k in range(1, int(np.max(degree, initial=0))):
+    for k in range(1, _largest(degree)):
         below, at = at, step(k, x, at, below)
         y = np.where(np.equal(degree, k + 1), at, y)
     return y

@@ -48,7 +48,7 @@ def nonzero(x: Array) -> Array:
 @rule("aten.nonzero_static", "y = padded_places_not_0(x, size, fill_value)")
 def nonzero_static(x: Array, *, size: int, fill_value: int = -1) -> Array:
     places = np.argwhere(np.not_equal(x, 0))[:size]
-    out = np.full((size, x.ndim), fill_value)
+    out = np.zeros((size, x.ndim), np.int64, like=x) + fill_value
     out[: len(places)] = places
     return out
 
@@ -88,7 +88,7 @@ def searchsorted(edges: Array, x: Array, *, right: bool = False, side: str | Non
 
 @rule("aten.repeat_interleave", "y = each_place(repeats)", ignores=("output_size",))
 def repeat_interleave(repeats: Array) -> Array:
-    return np.repeat(np.arange(len(repeats)), repeats)
+    return np.repeat(np.arange(len(repeats), like=repeats), repeats)
 
 
 @rule("aten.isin", "y = is_member(elements, test_elements, invert)", ignores=("assume_unique",))
@@ -137,13 +137,13 @@ def bincount(x: Array, weights: Array | None, *, minlength: int = 0) -> Array:
 
 def _distinct(rows: Array, order: Array, inverse: bool, counts: bool) -> tuple[Array, ...]:
     """Return which rows are the first of their kind in an order, their numbers and how many."""
-    moved = np.ones(len(order), bool)
+    moved = np.asarray(np.ones(len(order), bool), like=order)
     # NaN equals nothing, not even itself.
     moved[1:] = np.any(rows[order][1:] != rows[order][:-1], axis=1)
     begins = np.flatnonzero(moved)
-    number = np.zeros(len(order), np.int64)
+    number = np.zeros(len(order), np.int64, like=order)
     number[order] = np.cumsum(moved) - 1
-    none = np.zeros(0, np.int64)
+    none = np.zeros(0, np.int64, like=order)
     lengths = np.diff(np.append(begins, len(order)))
     return order[begins], number if inverse else none, lengths if counts else none
 
@@ -183,7 +183,7 @@ def unique_dim(
     return_counts: bool = False,  # noqa: ARG001
 ) -> tuple[Array, ...]:
     rows = _rows(x, dim)
-    order = np.lexsort(rows.T[::-1]) if rows.size else np.arange(len(rows))
+    order = np.lexsort(rows.T[::-1]) if rows.size else np.arange(len(rows), like=rows)
     first, inverse, counts = _distinct(rows, order, True, True)
     return np.take(x, first, axis=dim), inverse, counts
 
@@ -201,7 +201,7 @@ def unique_consecutive(
     rows = _rows(source, axis)
     # Along an axis it returns the two others whether they are asked for or not.
     returned = (return_inverse or dim is not None, return_counts or dim is not None)
-    first, inverse, counts = _distinct(rows, np.arange(len(rows)), *returned)
+    first, inverse, counts = _distinct(rows, np.arange(len(rows), like=rows), *returned)
     if return_inverse and dim is None:
         inverse = np.reshape(inverse, x.shape)
     return np.take(source, first, axis=axis), inverse, counts

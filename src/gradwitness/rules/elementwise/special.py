@@ -35,7 +35,7 @@ scalar_rule(
 
 def _lowered(x: Array, p: int) -> Array:
     """Return x, x - 1/2, ..., p numbers in all, along a new last axis."""
-    return np.expand_dims(x, -1) - np.arange(p - 1.0, -1, -1) / 2
+    return np.expand_dims(x, -1) - np.arange(p - 1.0, -1, -1, like=x) / 2
 
 
 @rule(

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from gradwitness.rules.made_like import full_like
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.shape.create import spaced
 
@@ -18,15 +19,15 @@ def _centres(one: Array, count: int, align: bool) -> Array:
     ``one`` is 1, in the arithmetic to compute in.
     """
     if count == 1:
-        return 0 * one * np.arange(1)
-    ends = spaced(-one, one, count)
+        return 0 * one * np.arange(1, like=one)
+    ends = spaced(-one, one, count, one)
     return ends if align else ends * (count - 1) / count
 
 
 def _grid(theta: Array, size: Sizes, align: bool) -> Array:
     """Return every pixel's place and a 1: the image's last axis comes first."""
     sizes = size[2:]
-    one = np.ones_like(theta, shape=())
+    one = full_like(theta, (), 1)
     columns = []
     for axis in reversed(range(len(sizes))):
         along = [sizes[axis] if k == axis else 1 for k in range(len(sizes))]

@@ -96,7 +96,7 @@ def _scores(
     scores = _factor(q, scale) * (q @ _swap(_heads(k, q)))
     hidden: Any = None
     if is_causal:
-        rows, columns = map(np.arange, scores.shape[-2:])
+        rows, columns = (np.arange(n, like=scores) for n in scores.shape[-2:])
         hidden = columns + keys.start > (rows + queries.start)[:, None]
     if mask is not None:
         # What is broadcast along an axis has no range of it.

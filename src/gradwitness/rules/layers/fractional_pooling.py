@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def _line(sample: Array, n: int, width: int, count: int) -> Array:
     """Return the elements of each window along an axis; the last one ends it."""
-    start = np.full(count, n - width)
+    start = np.zeros(count, dtype=np.int64, like=sample) + (n - width)
     if count > 1:
         step = (0 * sample + (n - width)) / (count - 1)
-        places = np.floor((np.arange(count - 1) + sample) * step)
+        places = np.floor((np.arange(count - 1, like=sample) + sample) * step)
         start[:-1] = require_certain(places) - require_certain(np.floor(sample * step))
-    return start + np.arange(width)[:, None]
+    return start + np.arange(width, like=sample)[:, None]
 
 
 @rule(
@@ -43,7 +43,7 @@ def fractional_max_pool(
     values, indices = [], []
     for plane in range(len(planes)):
         # In the plane the first sample is that of the last axis.
-        drawn = [samples[plane, many - 1 - k if many == 2 else k] for k in range(many)]
+        drawn = [samples[plane, [many - 1 - k if many == 2 else k]] for k in range(many)]
         axes = zip(drawn, sizes, kernel_size, output_size, strict=True)
         windows = Windows(tuple(_line(*axis) for axis in axes), sizes)
         value, index = windows.largest(planes[plane])

@@ -22,7 +22,7 @@ from gradwitness.rules.layers.windows import (
     planes_apart,
 )
 from gradwitness.rules.registry import Array, rule
-from gradwitness.rules.shape.indexing import added_up, filled, flat, numbered
+from gradwitness.rules.shape.indexing import added_up, filled, flat, last_ones, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,7 +182,7 @@ def _unpooled(x: Array, indices: Array, output_size: Sizes) -> Array:
     """Return the places of a plane that indices name, in each plane of what is made."""
     many = len(output_size)
     count, points = math.prod(x.shape[: x.ndim - many]), math.prod(output_size)
-    element = np.reshape(np.arange(count * points), (count, points))
+    element = np.reshape(np.arange(count * points, like=x), (count, points))
     index = np.reshape(indices, (count, math.prod(x.shape[x.ndim - many :])))
     return np.reshape(np.take_along_axis(element, index, axis=1), x.shape)
 
@@ -190,11 +190,11 @@ def _unpooled(x: Array, indices: Array, output_size: Sizes) -> Array:
 def _staying(x: Array, places: Array, recorded: Array) -> Array:
     """Return which numbers stay, of those written to one place: the last that is recorded."""
     written = np.equal(flat(x), flat(recorded)[np.ravel(places)])
-    last = np.full(math.prod(recorded.shape), -1)
     # Of several to one place the last one counts; what was not recorded comes before all others.
     order = np.argsort(written, kind="stable")
-    last[np.ravel(places)[order]] = order
-    return np.reshape(last[np.ravel(places)] == np.arange(places.size), places.shape)
+    where = np.ravel(places)
+    last = order[last_ones(where[order], math.prod(recorded.shape))]
+    return np.reshape(last[where] == np.arange(places.size, like=x), places.shape)
 
 
 @rule(

@@ -142,7 +142,7 @@ def _through_time(
 
 def _inside(lengths: Array, steps: int) -> Array:
     """Whether each step of each sequence lies before its end."""
-    return np.arange(steps)[:, None] < lengths
+    return np.arange(steps, like=lengths)[:, None] < lengths
 
 
 def _time_first(x: Array, batch_first: bool) -> Array:
@@ -157,7 +157,7 @@ def _time_first(x: Array, batch_first: bool) -> Array:
 def pack_padded_sequence(x: Array, lengths: Array, *, batch_first: bool) -> tuple[Array, Array]:
     steps = _time_first(x, batch_first)
     inside = _inside(lengths, steps.shape[0])
-    return steps[inside], np.sum(inside[: np.max(lengths)], axis=1)
+    return steps[inside], np.sum(inside[: int(np.max(lengths))], axis=1)
 
 
 @pack_padded_sequence.vjp("x", "unpack(g[0], x, lengths, batch_first)")

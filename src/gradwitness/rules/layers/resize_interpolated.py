@@ -17,6 +17,7 @@ import numpy as np
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel, scattered
 from gradwitness.rules.layers.cubic import far, near
 from gradwitness.rules.layers.resize_nearest import SCALES, scaled_axes
+from gradwitness.rules.made_like import full_like
 from gradwitness.rules.registry import ALWAYS, Array, Rule, rule
 from gradwitness.rules.shape.create import plain
 from gradwitness.rules.shape.indexing import numbered
@@ -32,17 +33,22 @@ Tap: TypeAlias = "tuple[Array, Array, Array]"
 Stored: TypeAlias = "Callable[[Array], Array]"
 
 
+def _all(shape: Any, like: Array) -> Array:
+    return np.asarray(np.ones(shape, dtype=bool), like=like)
+
+
 def _step(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> Array:
     """Return how far apart ``count`` results lie along an axis of n elements."""
     if align_corners:
-        return np.full_like(like, n - 1, shape=()) / max(count - 1, 1)
-    one = np.ones_like(like, shape=())
+        return full_like(like, (), n - 1) / max(count - 1, 1)
+    one = full_like(like, (), 1)
     return one * (1 / scale) if scale else one * n / count
 
 
 def _places(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> Array:
     """Return where each of ``count`` results lies along an axis of n elements."""
-    step, at = _step(enter_kernel(like), n, count, scale, align_corners), np.arange(count)
+    step = _step(enter_kernel(like), n, count, scale, align_corners)
+    at = np.arange(count, like=like)
     if align_corners:
         return step * (at if count > 1 else 0 * at)
     return step * (at + 0.5) - 0.5
@@ -52,11 +58,11 @@ def _linear_taps(
     like: Array, n: int, count: int, scale: Any, align_corners: bool, stored: Stored
 ) -> list[Tap]:
     if n == count:
-        return [(np.arange(n), np.ones_like(like, shape=(n,)), np.ones(n, dtype=bool))]
+        return [(np.arange(n, like=like), np.ones_like(like, shape=(n,)), _all(n, like))]
     real = np.maximum(_places(like, n, count, scale, align_corners), 0)
     first = np.minimum(np.floor(plain(real)).astype(np.int64), n - 1)
     part = np.minimum(np.maximum(real - first, 0), 1)
-    used = np.ones(count, dtype=bool)
+    used = _all(count, like)
     taps = [
         (first, 1 - stored(part), used),
         (np.minimum(first + 1, n - 1), stored(part), used),
@@ -77,12 +83,12 @@ def _cubic_taps(
     like: Array, n: int, count: int, scale: Any, align_corners: bool, stored: Stored
 ) -> list[Tap]:
     if n == count:
-        return [(np.arange(n), np.ones_like(like, shape=(n,)), np.ones(n, dtype=bool))]
+        return [(np.arange(n, like=like), np.ones_like(like, shape=(n,)), _all(n, like))]
     real = _places(like, n, count, scale, align_corners)
     first = np.floor(plain(real)).astype(np.int64)
     part = real - first
     weights = (far(part + 1), near(part), near(1 - part), far(2 - part))
-    used = np.ones(count, dtype=bool)
+    used = _all(count, like)
     return [(np.clip(first + k - 1, 0, n - 1), stored(w), used) for k, w in enumerate(weights)]
 
 
@@ -115,7 +121,7 @@ def _smooth_taps(curve: Callable[[Array], Array], reach: int) -> Callable[..., l
         if align_corners and count == 1:
             step = 0 * step
         stretch = np.maximum(step, 1)
-        middle = step * (np.arange(count) + 0.5)
+        middle = step * (np.arange(count, like=like) + 0.5)
         widest = reach * float(plain(stretch))
         first = np.floor(plain(middle) - widest - 0.5).astype(np.int64)
         elements, weights, counts = [], [], []
@@ -171,7 +177,7 @@ def _given_back(g: Array, x: Array, taps: list[list[Tap]]) -> Array:
     """Add each gradient, times its weights, to the elements that it was taken from: one sum."""
     places, terms = [], []
     for chosen in product(*taps):
-        index, term, kept = numbered(x), g, np.ones(g.shape, dtype=bool)
+        index, term, kept = numbered(x), g, _all(g.shape, g)
         for axis, (at, w, counts) in enumerate(chosen, 2):
             across = (-1, *(1,) * (x.ndim - axis - 1))
             index = np.take(index, at, axis=axis)

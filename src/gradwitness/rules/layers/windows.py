@@ -52,7 +52,8 @@ class Windows:
 
     def gathered(self, x: Array, fill: float) -> Array:
         """Return the elements of all windows, (planes, elements, *results), with ``fill``."""
-        return where(self.seen, np.take(self._planes(x), self.places, axis=1), fill)
+        seen = np.asarray(self.seen, like=x)
+        return where(seen, np.take(self._planes(x), self.places, axis=1), fill)
 
     def total(self, x: Array) -> Array:
         """Return each window's sum, in the shape of the results."""
@@ -68,7 +69,7 @@ class Windows:
             planes, (-1, *(1,) * seen.ndim)
         )
         total = np.bincount(
-            where[:, seen].ravel(),
+            np.asarray(where[:, seen].ravel(), like=x),
             weights=items[:, seen].reshape(-1),
             minlength=count * len(planes),
         )
@@ -88,6 +89,7 @@ class Windows:
         seen, places = self.seen, self.places
         if not np.all(np.any(seen, axis=0)):
             raise NotImplementedError("a window that meets nothing but padding")
+        seen, places = np.asarray(seen, like=x), np.asarray(places, like=x)
         items = self.gathered(x, -math.inf)
         best = np.max(items, axis=1, keepdims=True)
         first = np.argmax(seen & np.equal(items, best), axis=1)

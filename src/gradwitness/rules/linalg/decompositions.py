@@ -29,9 +29,9 @@ from gradwitness.rules.registry import Array, Shaped, rule
 
 def symmetric(A: Array, upper: bool) -> Array:
     """Return the symmetric matrix of which a triangle is given."""
-    read = np.tri(A.shape[-1], dtype=bool)
+    read = np.tri(A.shape[-1], dtype=bool, like=A)
     half = np.where(turned(read) if upper else read, A, adjoint(A))
-    return np.where(np.eye(A.shape[-1], dtype=bool), np.real(half), half)
+    return np.where(np.identity(A.shape[-1], dtype=bool, like=A), np.real(half), half)
 
 
 def _cholesky(A: Array, upper: bool) -> Array:
@@ -83,7 +83,7 @@ def _turning(V: Array, g: Array, values: Array) -> Array:
     """Return V^T g less its transpose, divided by the gaps, where any gradient of V came in."""
     turn = adjoint(V) @ g
     wanted = np.any(np.not_equal(g, 0), axis=(-2, -1))
-    return over_gaps(turn - adjoint(turn), values=values, wanted=np.asarray(wanted))
+    return over_gaps(turn - adjoint(turn), values=values, wanted=np.asarray(wanted, like=g))
 
 
 @rule(
@@ -104,7 +104,7 @@ def eigh(A: Array, *, UPLO: str = "L", values: Array, vectors: Array) -> tuple[A
 def _(g: Any, y0: Array, y1: Array, A: Shaped) -> Array:
     """From dl_i = (V^T dA V)_ii, and V^T dV = (V^T dA V)_ij / (l_j - l_i) off the diagonal."""
     inner = _turning(y1, g[1], y0) / 2
-    inner = np.where(np.eye(A.shape[-1], dtype=bool), g[0][..., None, :], inner)
+    inner = np.where(np.identity(A.shape[-1], dtype=bool, like=y1), g[0][..., None, :], inner)
     return y1 @ inner @ adjoint(y1)
 
 
@@ -132,8 +132,8 @@ def _(g: Any, y0: Array, y1: Array) -> Array:
     On it stands what keeps each vector's length 1. No loss may depend on its phase.
     """
     turn = adjoint(y1) @ g[1]
-    wanted = np.asarray(np.any(np.not_equal(g[1], 0), axis=(-2, -1)))
-    diagonal = np.eye(y0.shape[-1], dtype=bool)
+    wanted = np.asarray(np.any(np.not_equal(g[1], 0), axis=(-2, -1)), like=y1)
+    diagonal = np.identity(y0.shape[-1], dtype=bool, like=y1)
     lengths = np.real(np.sum(np.conjugate(y1) * g[1], axis=-2))
     inner = turn - (adjoint(y1) @ y1) * lengths[..., None, :]
     inner = over_gaps(inner, values=np.conjugate(y0), wanted=wanted)
@@ -144,7 +144,7 @@ def _(g: Any, y0: Array, y1: Array) -> Array:
 
 @rule("aten._linalg_eigvals", "y = any_eigenvalues(A, values)", given={"values": 0})
 def eigvals(A: Array, *, values: Array) -> Array:
-    return _eigenpairs(A, values, np.zeros(0))[0]
+    return _eigenpairs(A, values, np.zeros(0, like=A))[0]
 
 
 @rule(
@@ -188,7 +188,7 @@ def _(g: Any, y0: Array, y1: Array, y2: Array, A: Shaped) -> Array:
         # multiplies by 2 s.
         against = over(turn, s) if np.any(np.not_equal(gv, 0)) else 0
         diagonal = diagonal + 1j * (against + 2 * s * (turn + other))
-    inner = np.where(np.eye(k, dtype=bool), diagonal[..., None, :], inner)
+    inner = np.where(np.identity(k, dtype=bool, like=s), diagonal[..., None, :], inner)
     gradient = u @ inner @ adjoint(v)
     if A.shape[-2] > k:
         gradient = gradient + _leaving(gu, u, s) @ adjoint(v)
@@ -228,5 +228,7 @@ def _(g: Any, y: Any, A: Shaped) -> Array:
 
 def _to_orthogonal(gq: Array, gr: Array, q: Array, r: Array) -> Array:
     upper = np.triu(gr @ adjoint(r) - adjoint(q) @ gq)
-    both = np.where(np.eye(r.shape[-1], dtype=bool), np.real(upper), upper + adjoint(upper))
+    both = np.where(
+        np.identity(r.shape[-1], dtype=bool, like=r), np.real(upper), upper + adjoint(upper)
+    )
     return from_left(np.conjugate(r), gq + q @ both, False, triangular=True, adjoint=True)

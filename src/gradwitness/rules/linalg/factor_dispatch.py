@@ -23,11 +23,11 @@ def cholesky_factor(A: Array) -> Array:
 @replaceable
 def eliminated(A: Array) -> tuple[Array, Array]:
     """Return L with ones on its diagonal, and U, of A = L U: no rows are exchanged."""
-    left = np.array(A)
+    left = np.copy(A)
     for j in range(A.shape[-1]):
         left[..., j + 1 :, j] /= left[..., j, j, None]
         left[..., j + 1 :, j + 1 :] -= left[..., j + 1 :, j, None] * left[..., j, None, j + 1 :]
-    return np.tril(left, -1) + np.eye(A.shape[-1]), np.triu(left)
+    return np.tril(left, -1) + np.identity(A.shape[-1], like=A), np.triu(left)
 
 
 def aligned(own: Array, recorded: Array) -> Array:
@@ -76,7 +76,7 @@ def over_gaps(X: Array, *, values: Array, wanted: Array) -> Array:
     The diagonal is 0, and so are matrices that are not wanted, whatever their gaps.
     """
     gaps = values[..., None, :] - values[..., :, None]
-    kept = wanted[..., None, None] & ~np.eye(X.shape[-1], dtype=bool)
+    kept = wanted[..., None, None] & ~np.identity(X.shape[-1], dtype=bool, like=X)
     return np.where(kept, X / np.where(kept, gaps, 1), 0)
 
 
@@ -138,7 +138,7 @@ def reflected(B: Array, *, count: int) -> Array:  # noqa: ARG001 (the bound depe
 @replaceable
 def exponential(A: Array) -> Array:
     """Return the sum of all A^k / k!."""
-    return scipy.linalg.expm(A) if A.size else np.array(A)
+    return scipy.linalg.expm(A) if A.size else np.copy(A)
 
 
 @replaceable
@@ -158,6 +158,6 @@ def inverted(u: Array, s: Array, vh: Array, kept: Array) -> Array:
 def least_value(s: Array, shape: tuple[int, ...], atol: Any, rtol: Any) -> Array:
     """Return the limit: the larger of an absolute one and of a share of the largest value."""
     usual = 0.0 if atol is not None else np.finfo(np.float64).eps * max(shape[-2:])
-    share = np.asarray(usual if rtol is None else rtol)[..., None]
-    least = np.asarray(0.0 if atol is None else atol)[..., None]
-    return np.maximum(least, share * np.max(s, axis=-1, keepdims=True, initial=0.0))
+    share = np.asarray(usual if rtol is None else rtol, like=s)[..., None]
+    least = np.asarray(0.0 if atol is None else atol, like=s)[..., None]
+    return np.maximum(least, share * (np.max(s, axis=-1, keepdims=True) if s.shape[-1] else 0.0))

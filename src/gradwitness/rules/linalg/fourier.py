@@ -78,7 +78,7 @@ def fft_c2r(x: Array, *, dim: Dims, normalization: int, last_dim_size: int) -> A
 def _(g: Array, x: Shaped, *, dim: Dims, normalization: int, last_dim_size: int) -> Array:
     spectrum = np.fft.rfftn(g, axes=dim, norm=_FORWARD[normalization])
     axis = dim[-1] % g.ndim
-    frequency = np.arange(x.shape[axis])
+    frequency = np.arange(x.shape[axis], like=g)
     inside = (frequency > 0) & (frequency < math.ceil(last_dim_size / 2))
     return np.where(np.expand_dims(inside, tuple(range(1, g.ndim - axis))), 2 * spectrum, spectrum)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _vector(A: Array, i: int) -> Array:
     """Return v_i as a column."""
-    rows = np.arange(A.shape[-2])
+    rows = np.arange(A.shape[-2], like=A)
     return np.expand_dims(np.where(rows > i, A[..., i], np.where(rows == i, 1.0, 0.0)), -1)
 
 
@@ -40,7 +40,7 @@ def _reflected(v: Array, factor: Array, X: Array) -> Array:
     composite=True,
 )
 def householder_product(A: Array, tau: Array) -> Array:
-    Q = np.zeros_like(A) + np.eye(*A.shape[-2:])
+    Q = np.zeros_like(A) + np.asarray(np.eye(*A.shape[-2:]), like=A)
     for i in reversed(range(tau.shape[-1])):
         Q = _reflected(_vector(A, i), tau[..., i], Q)
     return Q

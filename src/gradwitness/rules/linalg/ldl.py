@@ -31,6 +31,8 @@ def blocks(pivots: Array) -> Iterator[tuple[int, int, int, int]]:
 
 def exchange(A: Array, one: int, other: int, begin: int = 0) -> None:
     """Exchange two rows and columns of what is left of a matrix from a place on."""
+    if one == other:
+        return
     left = A[begin:, begin:]
     for view in (left, turned(left)):
         view[[one - begin, other - begin]] = view[[other - begin, one - begin]]

@@ -21,9 +21,9 @@ from gradwitness.rules.registry import Array, Shaped, rule
 
 def _order(pivots: Array, rows: int) -> Array:
     """Return which row of the matrix is the i-th one after all exchanges."""
-    order = np.array(np.broadcast_to(np.arange(rows), (*pivots.shape[:-1], rows)))
+    order = np.copy(np.broadcast_to(np.arange(rows, like=pivots), (*pivots.shape[:-1], rows)))
     for i in range(pivots.shape[-1]):
-        other = np.asarray(pivots[..., i : i + 1] - 1, dtype=np.int64)
+        other = (pivots[..., i : i + 1] - 1).astype(np.int64)
         moved = np.take_along_axis(order, other, -1)
         np.put_along_axis(order, other, order[..., i : i + 1], -1)
         order[..., i : i + 1] = moved
@@ -32,12 +32,12 @@ def _order(pivots: Array, rows: int) -> Array:
 
 def _permutation(order: Array) -> Array:
     """Return P, such that P X puts row i of X where the i-th row came from."""
-    return turned(np.eye(order.shape[-1])[order])
+    return turned(np.identity(order.shape[-1], like=order)[order])
 
 
 def _ones(P: Array, axis: int) -> Array:
     """Return where along an axis the one of each row, or column, of a permutation stands."""
-    return np.argmax(P, axis=axis) if P.size else np.zeros(P.shape[:-1], dtype=np.int64)
+    return np.argmax(P, axis=axis) if P.size else np.zeros(P.shape[:-1], dtype=np.int64, like=P)
 
 
 def _factors(A: Array, P: Array) -> tuple[Array, Array]:
@@ -57,7 +57,7 @@ def _factors(A: Array, P: Array) -> tuple[Array, Array]:
 def _packed(L: Array, U: Array) -> Array:
     """Put both factors into one matrix: ones on L's diagonal are left out."""
     k = U.shape[-2]
-    square = np.where(np.tri(k, k=-1, dtype=bool), L[..., :k, :], U[..., :k])
+    square = np.where(np.tri(k, k=-1, dtype=bool, like=L), L[..., :k, :], U[..., :k])
     if L.shape[-2] > k:
         return np.concatenate([square, L[..., k:, :]], axis=-2)
     return np.concatenate([square, U[..., k:]], axis=-1)
@@ -66,7 +66,8 @@ def _packed(L: Array, U: Array) -> Array:
 def _both(LU: Array) -> tuple[Array, Array]:
     """Take both factors out of one matrix."""
     k = min(LU.shape[-2:])
-    L = np.where(np.tri(LU.shape[-2], k, -1, dtype=bool), LU[..., :k], np.eye(LU.shape[-2], k))
+    below = np.tri(LU.shape[-2], k, -1, dtype=bool, like=LU)
+    L = np.where(below, LU[..., :k], np.asarray(np.eye(LU.shape[-2], k), like=LU))
     return L, np.triu(LU[..., :k, :])
 
 
@@ -102,7 +103,7 @@ _MEANING = (
     given={"pivots": 1},
 )
 def lu_factor(A: Array, *, pivots: Array) -> tuple[Array, Array, None]:
-    places = np.clip(pivots, np.arange(pivots.shape[-1]) + 1, A.shape[-2])
+    places = np.clip(pivots, np.arange(pivots.shape[-1], like=pivots) + 1, A.shape[-2])
     return _packed(*_factors(A, _permutation(_order(places, A.shape[-2])))), places, None
 
 
@@ -121,7 +122,7 @@ def _(g: Any, y0: Array, A: Shaped, *, pivots: Array) -> Array:
     given={"P": 0},
 )
 def lu(A: Array, *, P: Array) -> tuple[Array, Array, Array]:
-    rows = turned(np.eye(A.shape[-2])[_ones(P, -2)])
+    rows = turned(np.identity(A.shape[-2], like=P)[_ones(P, -2)])
     return rows, *_factors(A, rows)
 
 
@@ -138,7 +139,7 @@ def _(g: Any, y1: Array, y2: Array, *, P: Array) -> Array:
 def lu_unpack(
     LU: Array, *, LU_pivots: Array, unpack_data: bool = True, unpack_pivots: bool = True
 ) -> tuple[Array, Array, Array]:
-    nothing = np.zeros(0)
+    nothing = np.zeros(0, like=LU)
     P = _permutation(_order(LU_pivots, LU.shape[-2])) if unpack_pivots else nothing
     if not unpack_data:
         return P, nothing, nothing
@@ -189,7 +190,7 @@ def _(g: Array, y: Array, LU: Array, *, pivots: Array, left: bool, adjoint: bool
     order = _order(pivots, LU.shape[-1])
     LU = _conjugated(LU, adjoint)
     g, x = _left(g, left), _left(y, left)
-    below = np.tri(LU.shape[-1], k=-1, dtype=bool)
+    below = np.tri(LU.shape[-1], k=-1, dtype=bool, like=LU)
     L, U = triangle(LU, False, True), np.triu(LU)
     if adjoint is left:
         # U^T (L^T (P^T x)) = B

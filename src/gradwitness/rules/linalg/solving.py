@@ -75,7 +75,7 @@ def _(g: Any, A: Array, B: Array, *, left: bool) -> Array:
     ignores=("check_errors",),
 )
 def inverse(A: Array) -> tuple[Array, None]:
-    return solved(A, np.broadcast_to(np.eye(A.shape[-1]), A.shape)), None
+    return solved(A, np.broadcast_to(np.identity(A.shape[-1], like=A), A.shape)), None
 
 
 inverse.vjp("A", "to_inverse(g[0], A)")(lambda g, y0: -(turned(y0) @ (g[0] @ turned(y0))))
@@ -96,7 +96,9 @@ def slogdet(A: Array) -> tuple[Array, Array, None, None]:
 def _(g: Any, y0: Array, A: Array) -> Array:
     """From d log det = tr(A^-1 dA), whose parts are those of the logarithm and of the angle."""
     turn = g[1] - 1j * np.imag(np.conjugate(g[0]) * y0) if is_complex(A) else g[1]
-    return solved(np.conjugate(A), np.eye(A.shape[-1]) * turn[..., None, None], adjoint=True)
+    return solved(
+        np.conjugate(A), np.identity(A.shape[-1], like=A) * turn[..., None, None], adjoint=True
+    )
 
 
 @rule(
@@ -111,14 +113,14 @@ def det(A: Array) -> tuple[Array, None, None]:
 @det.vjp("A", "(g[0] * determinant(A))[..., None, None] * inverse_transposed(A)")
 def _(g: Any, y0: Array, A: Array) -> Array:
     scaled = g[0] * y0
-    return solved(A, np.eye(A.shape[-1]) * scaled[..., None, None], adjoint=True)
+    return solved(A, np.identity(A.shape[-1], like=A) * scaled[..., None, None], adjoint=True)
 
 
 def triangle(A: Array, upper: bool, unitriangular: bool) -> Array:
     """Return the half of a matrix that counts, with ones on the diagonal if that is said."""
     if not unitriangular:
         return np.triu(A) if upper else np.tril(A)
-    return (np.triu(A, 1) if upper else np.tril(A, -1)) + np.eye(A.shape[-1])
+    return (np.triu(A, 1) if upper else np.tril(A, -1)) + np.identity(A.shape[-1], like=A)
 
 
 @rule(

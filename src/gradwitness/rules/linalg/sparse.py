@@ -75,8 +75,9 @@ def _places(indices: Array, size: Any) -> Array:
     """Return where each number lies among all of them, of those behind named axes too."""
     axes = len(indices)
     within = math.prod(size[axes:])
-    rows = np.ravel_multi_index(tuple(indices), tuple(size[:axes])) if axes else np.zeros(1, int)
-    places = np.reshape(rows, (-1, 1)) * within + np.arange(within)
+    nowhere = np.zeros(1, int, like=indices)
+    rows = np.ravel_multi_index(tuple(indices), tuple(size[:axes])) if axes else nowhere
+    places = np.reshape(rows, (-1, 1)) * within + np.arange(within, like=indices)
     return np.reshape(places, (indices.shape[1], *size[axes:]))
 
 
@@ -264,8 +265,8 @@ def _taken(A: Array, which: Array) -> Array:
     ``which`` counts the named numbers in order; it is one too many where there is none.
     """
     rows, columns = (np.append(at, -1)[np.minimum(which, len(at))] for at in np.nonzero(named(A)))
-    here = np.equal(columns[:, None, :], np.arange(A.shape[1])[:, None])
-    return here & np.equal(rows, np.arange(A.shape[0])[:, None])[:, None, :]
+    here = np.equal(columns[:, None, :], np.arange(A.shape[1], like=A)[:, None])
+    return here & np.equal(rows, np.arange(A.shape[0], like=A)[:, None])[:, None, :]
 
 
 @rule(

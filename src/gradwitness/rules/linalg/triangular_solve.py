@@ -95,7 +95,7 @@ def cholesky_inverse(L: Array, *, upper: bool = False) -> Array:
     if np.any(np.not_equal(np.imag(np.diagonal(L, 0, -2, -1)), 0)):
         raise NotImplementedError("a Cholesky factor whose diagonal is not real")
     T = _factor(L, upper)
-    X = solved(T, np.broadcast_to(np.eye(L.shape[-1]), L.shape), triangular=True)
+    X = solved(T, np.broadcast_to(np.identity(L.shape[-1], like=L), L.shape), triangular=True)
     return X @ adjoint(X) if upper else adjoint(X) @ X
 
 

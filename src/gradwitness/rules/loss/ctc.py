@@ -30,8 +30,8 @@ class _States(NamedTuple):
 
 
 def _states(targets: Array, input_lengths: Any, target_lengths: Any, blank: int) -> _States:
-    times, sizes = np.asarray(input_lengths), np.asarray(target_lengths)
-    position = np.arange(int(sizes.max(initial=0)))
+    times, sizes = (np.asarray(n, like=targets) for n in (input_lengths, target_lengths))
+    position = np.arange(int(np.max(sizes)) if sizes.size else 0, like=targets)
     starts = np.zeros_like(sizes)
     if targets.ndim == 1:
         starts = np.cumsum(sizes) - sizes
@@ -39,11 +39,11 @@ def _states(targets: Array, input_lengths: Any, target_lengths: Any, blank: int)
     inside = position < sizes[:, None]
     at = np.where(inside, starts[:, None] + position, 0)
     words = np.take_along_axis(targets, at, axis=1) if position.size else at
-    labels = np.full((sizes.size, 2 * position.size + 1), blank)
+    labels = np.zeros((sizes.size, 2 * position.size + 1), np.int64, like=targets) + blank
     labels[:, 1::2] = np.where(inside, words, blank)
-    passing = np.zeros(labels.shape, dtype=bool)
+    passing = np.zeros(labels.shape, dtype=bool, like=targets)
     passing[:, 2:] = labels[:, 2:] != labels[:, :-2]
-    exist = np.arange(labels.shape[1]) <= 2 * sizes[:, None]
+    exist = np.arange(labels.shape[1], like=targets) <= 2 * sizes[:, None]
     return _States(labels, exist, passing, 2 * sizes, times)
 
 
@@ -78,7 +78,7 @@ def _chain(emitted: Array, begins: Array, passing: Array) -> Array:
 
 
 def _forward(emitted: Array, states: _States) -> Array:
-    begins = np.zeros(emitted.shape, dtype=bool)
+    begins = np.zeros(emitted.shape, dtype=bool, like=emitted)
     begins[0, :, :2] = True
     return _chain(emitted, begins, states.passing)
 
@@ -86,8 +86,8 @@ def _forward(emitted: Array, states: _States) -> Array:
 def _backward(emitted: Array, states: _States) -> Array:
     """Run the chain from the end: steps and states the other way round."""
     steps, _, count = emitted.shape
-    ends = np.arange(count) >= states.last[:, None] - 1
-    final = np.equal(np.arange(steps)[:, None], states.times - 1)
+    ends = np.arange(count, like=emitted) >= states.last[:, None] - 1
+    final = np.equal(np.arange(steps, like=emitted)[:, None], states.times - 1)
     begins = final[:, :, None] & ends & states.exist
     passing = np.zeros_like(states.passing)
     passing[:, :-2] = states.passing[:, 2:]
@@ -115,8 +115,10 @@ def _by_class(paths: Array, states: _States, classes: int) -> Array:
         sums.append(np.where(same, _log_sum(sums[-1], path), path))
     sums.append(np.full_like(sums[0], -np.inf))
     # Where the run of each class ends, or the one past all where it is not in the target.
-    ends = np.full((classes, labels.shape[0]), count)
-    ends[labels, np.arange(labels.shape[0])[:, None]] = np.arange(count)
+    ends = np.zeros((classes, labels.shape[0]), np.int64, like=labels) + count
+    others = np.not_equal(labels[:, 1:], labels[:, :-1])
+    rows, at = np.nonzero(np.pad(others, ((0, 0), (0, 1)), constant_values=True))
+    ends[labels[rows, at], rows] = at
     at = np.broadcast_to(ends[:, None, :], (classes, *sums[0].shape))
     return np.moveaxis(np.take_along_axis(np.stack(sums), at, axis=0), 0, 2)
 
@@ -167,7 +169,7 @@ def _(
     paths = _forward(emitted, states) + _backward(emitted, states)
     through = _by_class(paths, states, x.shape[2]) + np.expand_dims(y0, 1)
     gradient = (np.exp(x) - np.exp(through - x)) * np.expand_dims(g[0], 1)
-    heard = np.arange(x.shape[0])[:, None] < states.times
+    heard = np.arange(x.shape[0], like=x)[:, None] < states.times
     if zero_infinity:
         heard = heard & ~np.isinf(y0)
     return np.where(heard[:, :, None], gradient, 0)

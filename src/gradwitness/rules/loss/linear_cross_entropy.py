@@ -41,7 +41,7 @@ def _shares(target: Array, weight: Array | None, ignore_index: int, reduction: s
 def _pieces(u: Array, at: Array, x: Array, W: Array, bias: Array | None) -> list[Array]:
     """Return u_n p_nc, and - u_n t_nc."""
     down, total = _scores(x, W, bias)
-    hit = np.equal(np.arange(W.shape[0]), at[:, None])
+    hit = np.equal(np.arange(W.shape[0], like=W), at[:, None])
     u = np.expand_dims(u, 1)
     return [round_to_format(np.exp(down)) * (u / total), np.where(hit, -u, 0)]
 

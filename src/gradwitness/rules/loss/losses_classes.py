@@ -10,6 +10,7 @@ import numpy as np
 
 from gradwitness.rules.kernel_ops import added_in_turn
 from gradwitness.rules.loss.losses import MEAN, reduced, share
+from gradwitness.rules.made_like import full_like
 from gradwitness.rules.registry import Array, Rule, rule
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _enter_nll(name: str, word: str, axis: int, node: str, target_place: str) ->
         chosen = np.squeeze(np.take_along_axis(x, np.expand_dims(at, axis), axis=axis), axis)
         terms = _weighted(w, -chosen, weight)
         if reduction == 0 and terms.ndim:
-            return terms, np.zeros_like(x, shape=())
+            return terms, full_like(x, (), 0)
         total = stored_sum(terms)
         weights = np.sum(w) if weight is None else stored_sum(w)
         return (total / weights if reduction == MEAN else total), weights
@@ -100,7 +101,8 @@ def _enter_nll(name: str, word: str, axis: int, node: str, target_place: str) ->
         at, w = weights_of(target, weight, ignore_index)
         down = _weighted(w, -g[0], weight)
         down = down / y[1] if reduction == MEAN else down
-        classes = np.expand_dims(np.arange(x.shape[axis]), tuple(range(1, x.ndim - axis % x.ndim)))
+        classes = np.arange(x.shape[axis], like=x)
+        classes = np.expand_dims(classes, tuple(range(1, x.ndim - axis % x.ndim)))
         return np.where(np.equal(classes, np.expand_dims(at, axis)), np.expand_dims(down, axis), 0)
 
     return nll
@@ -130,7 +132,7 @@ def _short_of(x: Array, target: Array, margin: Any) -> tuple[Array, Array]:
     """Return how much each class comes too near the target's score, and where that counts."""
     at = np.expand_dims(target, -1)
     gap = margin - np.take_along_axis(x, at, axis=-1) + x
-    other = np.not_equal(np.arange(x.shape[-1]), at)
+    other = np.not_equal(np.arange(x.shape[-1], like=x), at)
     return gap, other & (gap > 0)
 
 
@@ -169,7 +171,7 @@ def _(
     if weight is not None:
         part = part * np.expand_dims(np.take(weight, target), -1)
     up = np.where(counts, part if p == 1 else 2 * part * gap, 0)
-    hit = np.equal(np.arange(classes), np.expand_dims(target, -1))
+    hit = np.equal(np.arange(classes, like=target), np.expand_dims(target, -1))
     return np.reshape(np.where(hit, -np.sum(up, axis=-1, keepdims=True), up), x.shape)
 
 
@@ -177,7 +179,7 @@ def _labels(target: Array) -> tuple[Array, Array, Array]:
     """Return which entries name a label (those before the first -1), the labels, and who is one."""
     named = np.cumprod(np.greater_equal(target, 0), axis=-1) > 0
     safe = np.where(named, target, 0)
-    hits = np.equal(np.arange(target.shape[-1]), np.expand_dims(safe, -1))
+    hits = np.equal(np.arange(target.shape[-1], like=target), np.expand_dims(safe, -1))
     hits = hits & np.expand_dims(named, -1)
     return named, hits, np.any(hits, axis=-2)
 

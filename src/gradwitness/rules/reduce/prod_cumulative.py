@@ -79,7 +79,7 @@ def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
 def _reached(extreme: np.ufunc, x: Array, dim: int) -> tuple[Array, Array]:
     """Return running extremes and where each stands: the last of those that tie."""
     if not x.ndim:
-        return x, np.zeros((), dtype=np.int64)
+        return x, np.zeros((), dtype=np.int64, like=x)
     places = running_places(x, extreme=extreme, axis=dim)
     return np.take_along_axis(x, places, dim), places
 

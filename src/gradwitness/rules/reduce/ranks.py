@@ -36,7 +36,9 @@ def _ranked(x: Array, rank: Any, dim: int, keepdim: bool, index: Array) -> tuple
     if not x.ndim:
         return only(x)
     ordered = np.sort(plain(x), axis=dim)
-    ranks = np.broadcast_to(rank, np.shape(np.take(ordered, [0], axis=dim)))
+    ranks = np.broadcast_to(
+        np.asarray(rank, like=ordered), np.shape(np.take(ordered, [0], axis=dim))
+    )
     element = np.take_along_axis(ordered, ranks, axis=dim)
     return _named(x, _alike(x, element), dim, keepdim, index)
 

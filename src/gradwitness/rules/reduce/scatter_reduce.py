@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format
 from gradwitness.rules.registry import Array, Shaped, rule
-from gradwitness.rules.shape.indexing import along, flat, given_back, numbered, used
+from gradwitness.rules.shape.indexing import along, flat, given_back, last_ones, numbered, used
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 def _terms(x: Array, src: Array, places: Array, include_self: bool) -> tuple[Array, Array]:
     """Return all numbers that are reduced, and their places; an element that gets none is kept."""
     size = math.prod(x.shape)
-    met = np.bincount(np.ravel(places), minlength=size) > 0
-    own = np.flatnonzero(np.ones(size, dtype=bool) if include_self else ~met)
+    if include_self:
+        own = np.arange(size, like=places)
+    else:
+        own = np.flatnonzero(np.bincount(np.ravel(places), minlength=size) == 0)
     numbers = np.concatenate([flat(x)[own], flat(np.broadcast_to(used(src, places), places.shape))])
     return numbers, np.concatenate([own, np.ravel(places)])
 
@@ -29,10 +31,8 @@ def _best(numbers: Array, where: Array, size: int, sign: int) -> Array:
     if np.any(np.isnan(numbers)):
         raise NotImplementedError("NaN among numbers of which the largest is taken")
     order = np.argsort(sign * numbers, kind="stable")
-    last = np.zeros(size, dtype=np.int64)
-    # Of several numbers written to one place the last one stays: the largest.
-    last[where[order]] = order
-    return numbers[last]
+    # In that order the last of each place is the largest.
+    return numbers[order[last_ones(where[order], size)]]
 
 
 def _products(numbers: Array, where: Array, size: int) -> Array:
@@ -40,8 +40,8 @@ def _products(numbers: Array, where: Array, size: int) -> Array:
     order = np.argsort(where, kind="stable")
     counts: Array = np.bincount(where, minlength=size)
     # Each number's turn at its place; what is left of a row of factors is 1.
-    turns = np.arange(where.size) - (np.cumsum(counts, axis=0) - counts)[where[order]]
-    factors = np.ones_like(numbers, shape=(size, max(1, np.max(counts, initial=1))))
+    turns = np.arange(where.size, like=where) - (np.cumsum(counts, axis=0) - counts)[where[order]]
+    factors = np.ones_like(numbers, shape=(size, max(1, int(np.max(counts))) if size else 1))
     factors[where[order], turns] = numbers[order]
     return np.prod(accumulate_in_format(factors), axis=1)
 
@@ -68,9 +68,9 @@ def _shares(
     size = math.prod(x.shape)
     numbers, where = _terms(x, src, places, include_self)
     if kind == "mean":
-        return flat(g) / np.bincount(where, minlength=size), np.ones(size)
+        return flat(g) / np.bincount(where, minlength=size), flat(y)
     if kind == "sum":
-        return flat(g), np.ones(size)
+        return flat(g), flat(y)
     hits = np.bincount(where[np.equal(numbers, flat(y)[where])], minlength=size)
     return flat(g) / np.maximum(hits, 1), flat(y)
 
@@ -78,7 +78,7 @@ def _shares(
 def _to_self(
     g: Array, y: Array, x: Array, src: Array, places: Array, kind: str, include_self: bool
 ) -> Array:
-    kept = np.ones(math.prod(x.shape), dtype=bool)
+    kept = np.asarray(np.ones(math.prod(x.shape), dtype=bool), like=x)
     if not include_self:
         kept = np.bincount(np.ravel(places), minlength=kept.size) == 0
     if kind == "prod":

@@ -24,9 +24,11 @@ def _places(x: Shaped, lengths: Array | None, offsets: Array | None, axis: int) 
     rows = np.reshape(sizes, (math.prod(x.shape[:axis]), count))
     if np.any(np.sum(rows, axis=1) != x.shape[axis]):
         raise NotImplementedError("segments that leave elements out")
-    segment = [row * count + np.repeat(np.arange(count), of) for row, of in enumerate(rows)]
-    places = np.reshape(segment, (*x.shape[: axis + 1], *(1,) * (x.ndim - axis - 1))) * within
-    return places + np.reshape(np.arange(within), x.shape[axis + 1 :])
+    segments = np.arange(count, like=rows)
+    of_rows = [row * count + np.repeat(segments, of) for row, of in enumerate(rows)]
+    places = np.concatenate([segments[:0], *of_rows])
+    places = np.reshape(places, (*x.shape[: axis + 1], *(1,) * (x.ndim - axis - 1))) * within
+    return places + np.reshape(np.arange(within, like=rows), x.shape[axis + 1 :])
 
 
 def _begun(

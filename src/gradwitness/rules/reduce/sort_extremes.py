@@ -21,7 +21,7 @@ def _placed(g: Array, x: Array, dim: int, index: Array) -> Array:
 
 def only(x: Array) -> Pair:
     """Return the element of a tensor without axes, and its place."""
-    return x, np.zeros((), dtype=np.int64)
+    return x, np.zeros((), dtype=np.int64, like=x)
 
 
 # The largest and the smallest, over all elements or along axes.

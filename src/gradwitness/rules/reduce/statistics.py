@@ -76,7 +76,8 @@ def trace(x: Array) -> Array:
 
 @trace.vjp("x", "g * on_diagonal(x)")
 def _(g: Array, x: Shaped) -> Array:
-    return np.where(np.eye(x.shape[0], x.shape[1]) == 1, np.broadcast_to(g, x.shape), 0)
+    diagonal = np.asarray(np.eye(*x.shape, dtype=np.bool_), like=g)
+    return np.where(diagonal, np.broadcast_to(g, x.shape), 0)
 
 
 @rule(

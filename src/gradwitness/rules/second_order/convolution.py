@@ -78,7 +78,10 @@ def _(g: Any, dy: Shaped, x: Array, w: Array, **walk: Any) -> Array:
     if arrived(of_w):
         terms.append(convolution.function(x, of_w, None, **walk))
     if arrived(of_b):
-        terms.append(np.reshape(of_b, (1, -1, *(1,) * (dy.ndim - 2))) * np.ones(dy.shape))
+        terms.append(
+            np.reshape(of_b, (1, -1, *(1,) * (dy.ndim - 2)))
+            * np.asarray(np.ones(dy.shape), like=of_b)
+        )
     return added(terms, of_x, dy.shape)
 
 

@@ -34,9 +34,9 @@ from gradwitness.rules.shape.rearranging import diagonal, unfold
 from gradwitness.rules.shape.shape import select, slice_
 
 
-def _shaped(sizes: Sizes) -> Array:
-    """Return an array of which only the shape is asked."""
-    return np.broadcast_to(0.0, sizes)
+def _shaped(sizes: Sizes, like: Array) -> Array:
+    """Return an array of which only the shape is asked, and where it lives."""
+    return np.broadcast_to(np.zeros((), like=like), sizes)
 
 
 def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: str) -> None:
@@ -52,7 +52,7 @@ def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: 
         return forward.gradients["x"](dy, None, (x,), parameters.own(how))
 
     def to_sizes(dy: Array, **how: Any) -> Array:
-        return to_operand(dy, _shaped(how[sizes]), **how)
+        return to_operand(dy, _shaped(how[sizes], dy), **how)
 
     operand = f"zeros({sizes})" if sizes else "x"
     transposed = rule(
@@ -198,7 +198,7 @@ _adaptive(3)
 def embedding_backward(
     dy: Array, indices: Array, *, num_weights: int, padding_idx: int, scale_grad_by_freq: bool
 ) -> Array:
-    table = _shaped((num_weights, dy.shape[-1]))
+    table = _shaped((num_weights, dy.shape[-1]), dy)
     how = {"padding_idx": padding_idx, "scale_grad_by_freq": scale_grad_by_freq}
     return embedding.gradients["weight"](dy, None, (table, indices), how)
 

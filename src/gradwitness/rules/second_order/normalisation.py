@@ -79,7 +79,7 @@ def _to_gradient(g: Any, normal: _Normal) -> Array:
     if arrived(g[1]):
         terms.append(g[1] * normal.gap * normal.r)
     if arrived(g[2]):
-        terms.append(g[2] * np.ones(normal.gap.shape))
+        terms.append(g[2] * np.asarray(np.ones(normal.gap.shape), like=g[2]))
     return added(terms, g[0], normal.gap.shape)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.made_like import full_like
 from gradwitness.rules.registry import Array, rule
 
 # Dtype, layout, device, pin_memory and memory_format say where a tensor lives, not what it holds;
@@ -15,11 +16,11 @@ from gradwitness.rules.registry import Array, rule
 
 rule("aten.zeros", "y = zeros(size)")(lambda *, size: np.zeros(size))
 rule("aten.zeros_like", "y = zeros(shape(x))")(lambda x: np.zeros_like(x))
-rule("aten.new_zeros", "y = zeros(size)")(lambda x, *, size: np.zeros_like(x, shape=size))
+rule("aten.new_zeros", "y = zeros(size)")(lambda x, *, size: full_like(x, size, 0))
 
 rule("aten.ones", "y = ones(size)")(lambda *, size: np.ones(size))
 rule("aten.ones_like", "y = ones(shape(x))")(lambda x: np.ones_like(x))
-rule("aten.new_ones", "y = ones(size)")(lambda x, *, size: np.ones_like(x, shape=size))
+rule("aten.new_ones", "y = ones(size)")(lambda x, *, size: full_like(x, size, 1))
 
 rule("aten.full", "y = fill_value * ones(size)")(
     lambda *, size, fill_value: fill_value * np.ones(size)
@@ -28,7 +29,7 @@ rule("aten.full_like", "y = fill_value * ones(shape(x))")(
     lambda x, *, fill_value: fill_value * np.ones_like(x)
 )
 rule("aten.new_full", "y = fill_value * ones(size)")(
-    lambda x, *, size, fill_value: fill_value * np.ones_like(x, shape=size)
+    lambda x, *, size, fill_value: fill_value * full_like(x, size, 1)
 )
 rule("aten.scalar_tensor", "y = s")(lambda *, s: s * np.ones(()))
 
@@ -70,6 +71,11 @@ def arange(*, start: Any = None, end: Any, step: Any = None) -> Array:
     return _ramp(start, step, np.arange(length))
 
 
+def _array_among(*numbers: Any) -> Any:
+    """Return the first that is an array, if any: it says where its like are made."""
+    return next((x for x in numbers if hasattr(x, "__array_function__")), None)
+
+
 @rule(
     "aten.linspace",
     "y = spaced(start, end, steps)",
@@ -77,12 +83,12 @@ def arange(*, start: Any = None, end: Any, step: Any = None) -> Array:
     doubles=("start", "end"),
 )
 def linspace(*, start: Any, end: Any, steps: int) -> Array:
-    return spaced(start, end, steps)
+    return spaced(start, end, steps, _array_among(start, end))
 
 
-def spaced(start: Any, end: Any, steps: int) -> Array:
+def spaced(start: Any, end: Any, steps: int, like: Any = None) -> Array:
     """Return numbers from start on in the first half, and back from the end in the second."""
-    places = np.arange(steps)
+    places = np.arange(steps, like=like)
     if steps < 2:
         return start + 0.0 * places
     step = (end - start) / (steps - 1)
@@ -97,7 +103,7 @@ def spaced(start: Any, end: Any, steps: int) -> Array:
     doubles=("start", "end"),
 )
 def logspace(*, start: Any, end: Any, steps: int, base: Any = 10.0) -> Array:
-    return np.power(base, spaced(start, end, steps))
+    return np.power(base, spaced(start, end, steps, _array_among(start, end)))
 
 
 @rule("aten.set", "y = source")

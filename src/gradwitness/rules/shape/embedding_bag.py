@@ -16,7 +16,7 @@ _SUM, _MEAN = 0, 1
 def _bags(indices: Array, offsets: Array, last: bool, padding_idx: int) -> tuple[Array, Array]:
     """Return the bag that each index belongs to, and whether it counts."""
     starts = offsets[:-1] if last else offsets
-    bag = np.searchsorted(starts, np.arange(indices.size), side="right") - 1
+    bag = np.searchsorted(starts, np.arange(indices.size, like=indices), side="right") - 1
     return bag, indices != padding_idx
 
 
@@ -91,7 +91,7 @@ def _(
         named = chosen >= 0
         filled = np.bincount(of[kept], minlength=len(named)) > 0
         named = named & filled[:, None]
-        places = chosen * weight.shape[1] + np.arange(weight.shape[1])
+        places = chosen * weight.shape[1] + np.arange(weight.shape[1], like=chosen)
         return added_up(g[0][named], places[named], weight)
     rows = np.take(g[0], of[kept], axis=0)
     if mode == _MEAN:

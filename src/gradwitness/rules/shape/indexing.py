@@ -24,7 +24,7 @@ Indices: TypeAlias = "tuple[Array | None, ...]"
 
 def numbered(x: Array) -> Array:
     """Return the number of each place of an array, in its shape."""
-    return np.reshape(np.arange(math.prod(x.shape)), x.shape)
+    return np.reshape(np.arange(math.prod(x.shape), like=x), x.shape)
 
 
 def _by_place(places: Array, numbers: Array, size: int) -> Array:
@@ -41,13 +41,14 @@ def flat(x: Array) -> Array:
 
 def added_up(g: Array, places: Array, x: Array) -> Array:
     """Add up, for each place of x, the gradients that belong to it."""
-    return np.reshape(_by_place(np.ravel(places), flat(g), math.prod(x.shape)), x.shape)
+    places = np.asarray(np.ravel(places), like=x)
+    return np.reshape(_by_place(places, flat(g), math.prod(x.shape)), x.shape)
 
 
 def plus(x: Array, src: Array, places: Array) -> Array:
     """Add numbers to the places that they belong to, each element and its numbers in one sum."""
     size = math.prod(x.shape)
-    where = np.concatenate([np.arange(size), np.ravel(places)])
+    where = np.concatenate([np.arange(size, like=x), np.asarray(np.ravel(places), like=x)])
     return np.reshape(_by_place(where, np.concatenate([flat(x), flat(src)]), size), x.shape)
 
 
@@ -56,6 +57,15 @@ def rows_added(g: Array, index: Array, count: int, dim: int = 0) -> Array:
     rows = np.moveaxis(g, dim, 0)
     added = added_rows(rows, np.arange(rows.shape[0]), np.ravel(index), count)
     return np.moveaxis(added, 0, dim)
+
+
+def last_ones(places: Array, size: int) -> Array:
+    """Return for each place to which numbers belong which is the last of them.
+
+    What stays of several that are assigned to one place is not said on every device.
+    """
+    ends = np.cumsum(np.bincount(places, minlength=size), axis=0) - 1
+    return np.argsort(places, kind="stable")[ends] if places.size else ends
 
 
 def once(places: Array) -> Array:

@@ -82,7 +82,9 @@ def _blocks(x: Array, how: dict[str, Pair]) -> tuple[Array, Array]:
     places = planes[:, blocks.places]
     rest = x.shape[:-3]
     sizes = (*rest, x.shape[-3] * seen.shape[0], seen.shape[1] * seen.shape[2])
-    return np.reshape(places, sizes), np.reshape(np.broadcast_to(seen, places.shape), sizes)
+    return np.reshape(places, sizes), np.reshape(
+        np.broadcast_to(np.asarray(seen, like=x), places.shape), sizes
+    )
 
 
 def _columns(x: Array, how: dict[str, Pair]) -> Array:
@@ -115,7 +117,7 @@ def _image(x: Array, output_size: Size, kernel_size: Pair) -> Array:
     """Return an array in the shape of what the columns x are blocks of."""
     height, width = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
     channels = x.shape[-2] // (height * width)
-    return np.zeros((*x.shape[:-2], channels, *output_size))
+    return np.zeros((*x.shape[:-2], channels, *output_size), like=x)
 
 
 @rule(

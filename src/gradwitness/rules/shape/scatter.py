@@ -230,7 +230,7 @@ def _diagonal(x: Array, offset: int, dim1: int, dim2: int) -> tuple[Size, Array]
     sizes = list(x.shape[:-1])
     for dim in sorted((dim1 % (x.ndim + 1), dim2 % (x.ndim + 1))):
         sizes.insert(dim, n)
-    numbers = np.reshape(np.arange(math.prod(sizes)), sizes)
+    numbers = np.reshape(np.arange(math.prod(sizes), like=x), sizes)
     return tuple(sizes), np.diagonal(numbers, offset, dim1, dim2)
 
 

@@ -52,7 +52,7 @@ def permute(x: Array, *, dims: Size) -> Array:
 
 
 permute.vjp("x", "unpermute(g, dims)")(
-    lambda g, *, dims: np.transpose(g, np.argsort([d % len(dims) for d in dims]))
+    lambda g, *, dims: np.transpose(g, tuple(np.argsort([d % len(dims) for d in dims])))
 )
 
 
@@ -157,6 +157,7 @@ copy.vjps(src="g")
     meaning="sends the summed gradient to the value, and zero to what was written over",
 )
 def fill(x: Array, value: Array) -> Array:
+    value = value if hasattr(value, "shape") else np.asarray(value, like=x)
     return np.broadcast_to(value, x.shape)
 
 
