@@ -79,10 +79,12 @@ def _growths(
 ) -> Growths | None:
     if not roundings.any():
         return None
-    numbers, which = np.unique(roundings, return_inverse=True)
+    numbers = np.flatnonzero(np.bincount(np.ravel(roundings)))
 
     def at(growth: Callable[[float], float], unsorted: Plain | None = None) -> Growth:
-        factor = np.array([growth(float(n)) for n in numbers])[which].reshape(roundings.shape)
+        table = np.zeros(numbers[-1] + 1)
+        table[numbers] = [growth(float(n)) for n in numbers]
+        factor = table[roundings]
 
         def grow(carried: Error) -> Error:
             # No sum of two floating-point numbers underflows.
