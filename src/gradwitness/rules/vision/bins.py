@@ -22,10 +22,11 @@ from gradwitness.rules.kernel_ops import (
     stored,
 )
 from gradwitness.rules.layers.grid_sample import Taps, linear_taps
-from gradwitness.rules.registry import Array, Shaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gradwitness.rules.registry import Array, Shaped
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def sampled_bins(
 def _with_samples(start: Array, width: Array, size: int, bins: int, count: int) -> list[Bins]:
     """Return the bins of regions with so many samples in each."""
     if count <= 0:
-        of_none = Bins(slice(0, 0), np.zeros((bins, 0)), np.zeros((bins, 0), int), np.full(bins, count))
+        of_none = Bins(
+            slice(0, 0), np.zeros((bins, 0)), np.zeros((bins, 0), int), np.full(bins, count)
+        )
         return [of_none] * len(start)
     bin_, sample = np.divmod(np.arange(bins * count), count)
     start, width = start[:, None], width[:, None]
@@ -148,20 +151,19 @@ def _gathered(taps: Taps, counts: Array, bin_: Array, bins: int, count: int) -> 
 
 def _rounded(edge: Array, scale: Any) -> Array:
     """Return scaled edges as whole pixels: halves go away from 0."""
-    scaled = require_certain(rounded_once(edge * ignore_error(scale), edge))
-    return np.copysign(np.floor(np.absolute(scaled) + 0.5), scaled)
+    scaled = rounded_once(edge * ignore_error(scale), edge)
+    halves = require_certain(np.floor(2 * np.absolute(scaled)))
+    return np.copysign((halves + 1) // 2, ignore_error(scaled))
 
 
-def whole_ranges(
-    low: Array, high: Array, size: int, bins: int, *, scale: Any, last: int
-) -> Array:
+def whole_ranges(low: Array, high: Array, size: int, bins: int, *, scale: Any, last: int) -> Array:
     """Return the pixels of each region's bins, (regions, bins, both ends), as kernels round them.
 
     A region has its last pixel, or ends before it.
     """
     start = _rounded(low, scale)
     length = np.maximum(_rounded(high, scale) - start + last, 1)[:, None]
-    ends = _ends(rounded_once(length + np.zeros_like(low)[:, None], low), bins)
+    ends = _ends(rounded_once(length + np.zeros_like(low)[:, None], length), bins)
     # The float64 replay has to take the pixels that were taken in another format.
     if not (has_format(low) or np.array_equal(ends, _ends(length.astype(np.float32), bins))):
         raise NotImplementedError("a bin whose pixels depend on rounding")
