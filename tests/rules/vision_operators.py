@@ -93,7 +93,7 @@ def _define(library: Any, name: str) -> None:
 
 def _operators() -> Any:
     if not is_torchvision_there():
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         for name in OPERATORS:
             _define(library, name)
         # The operators are there for as long as the library is.

@@ -48,10 +48,9 @@ def _beside(at: Plain, size: int) -> list[tuple[int, Plain]]:
     return [(low, kind(1) - past), (low + 1, past)]
 
 
-def _read(
-    x: Plain, rois: Plain, scale: float, height: int, width: int, ratio: int, aligned: bool
-) -> Iterator[Any]:
+def _read(x: Plain, rois: Plain, how: tuple[Any, ...]) -> Iterator[Any]:
     """For each bin of each region: both, its image and count, and for each sample its pixels."""
+    scale, height, width, ratio, aligned = how
     for r, roi in enumerate(rois):
         rows, columns = (
             _samples(roi[2 - k], roi[4 - k], scale, bins, ratio, aligned)
@@ -66,7 +65,7 @@ def _read(
 
 def align_regions(x: Plain, rois: Plain, *how: Any) -> Plain:
     y = np.zeros((len(rois), x.shape[1], *how[1:3]), x.dtype)
-    for r, n, p, q, count, taps in _read(x, rois, *how):
+    for r, n, p, q, count, taps in _read(x, rois, how):
         for sample in taps:
             y[r, :, p, q] += sum(w * x[n, :, i, j] for i, j, w in sample)
         y[r, :, p, q] /= x.dtype.type(max(count, 1))
@@ -75,7 +74,7 @@ def align_regions(x: Plain, rois: Plain, *how: Any) -> Plain:
 
 def to_aligned(g: Plain, x: Plain, rois: Plain, *how: Any) -> Plain:
     dx = np.zeros(x.shape, g.dtype)
-    for r, n, p, q, count, taps in _read(x, rois, *how):
+    for r, n, p, q, count, taps in _read(x, rois, how):
         for i, j, w in itertools.chain(*taps):
             dx[n, :, i, j] += g[r, :, p, q] * w / g.dtype.type(count)
     return dx
@@ -90,7 +89,7 @@ def align_regions_by_channel(x: Plain, rois: Plain, *how: Any) -> Plain:
     height, width = how[1:3]
     mapping = _channels(rois, x.shape[1], height, width)
     y = np.zeros(mapping.shape, x.dtype)
-    for r, n, p, q, count, taps in _read(x, rois, *how, True):
+    for r, n, p, q, count, taps in _read(x, rois, (*how, True)):
         own = x[n, p * width + q :: height * width]
         for sample in taps:
             y[r, :, p, q] += sum(w * own[:, i, j] for i, j, w in sample)
@@ -102,7 +101,7 @@ def align_regions_by_channel(x: Plain, rois: Plain, *how: Any) -> Plain:
 def to_aligned_by_channel(g: Plain, x: Plain, rois: Plain, *how: Any) -> Plain:
     height, width = how[1:3]
     dx = np.zeros(x.shape, g.dtype)
-    for r, n, p, q, count, taps in _read(x, rois, *how, True):
+    for r, n, p, q, count, taps in _read(x, rois, (*how, True)):
         for i, j, w in itertools.chain(*taps):
             dx[n, p * width + q :: height * width, i, j] += g[r, :, p, q] * w / g.dtype.type(count)
     return dx
@@ -121,10 +120,9 @@ def _whole(low: Plain, high: Plain, scale: float, bins: int, size: int, last: in
     return [[min(max(start + at, 0), size) for at in pair] for pair in ends]
 
 
-def _cut(
-    x: Plain, rois: Plain, scale: float, height: int, width: int, last: int, less: int
-) -> Iterator[Any]:
+def _cut(x: Plain, rois: Plain, how: tuple[Any, ...], last: int, less: int) -> Iterator[Any]:
     """For each bin of each region: both, its image, and the ends of its rows and columns."""
+    scale, height, width = how
     for r, roi in enumerate(rois):
         rows, columns = (
             _whole(roi[2 - k], roi[4 - k], scale, bins, x.shape[2 + k] - less, last)
@@ -137,7 +135,7 @@ def _cut(
 def max_regions(x: Plain, rois: Plain, *how: Any) -> Plain:
     y = np.zeros((len(rois), x.shape[1], *how[1:]), x.dtype)
     index = np.full(y.shape, -1, np.int32)
-    for r, n, p, q, rows, columns in _cut(x, rois, *how, 1, 0):
+    for r, n, p, q, rows, columns in _cut(x, rois, how, 1, 0):
         for c in range(x.shape[1]):
             pixels = [(x[n, c, i, j], -i * x.shape[3] - j) for i in rows for j in columns]
             if pixels:
@@ -158,7 +156,7 @@ def mean_regions_by_channel(x: Plain, rois: Plain, *how: Any) -> Plain:
     height, width = how[1:]
     mapping = _channels(rois, x.shape[1], height, width)
     y = np.zeros(mapping.shape, x.dtype)
-    for r, n, p, q, rows, columns in _cut(x, rois, *how, 0, 1):
+    for r, n, p, q, rows, columns in _cut(x, rois, how, 0, 1):
         for i, j in itertools.product(rows, columns):
             y[r, :, p, q] += x[n, p * width + q :: height * width, i, j]
         y[r, :, p, q] /= x.dtype.type(max(len(rows) * len(columns), 1))
@@ -168,7 +166,7 @@ def mean_regions_by_channel(x: Plain, rois: Plain, *how: Any) -> Plain:
 def to_mean_by_channel(g: Plain, x: Plain, rois: Plain, *how: Any) -> Plain:
     height, width = how[1:]
     dx = np.zeros(x.shape, g.dtype)
-    for r, n, p, q, rows, columns in _cut(x, rois, *how, 0, 1):
+    for r, n, p, q, rows, columns in _cut(x, rois, how, 0, 1):
         for i, j in itertools.product(rows, columns):
             part = g[r, :, p, q] / g.dtype.type(len(rows) * len(columns))
             dx[n, p * width + q :: height * width, i, j] += part
@@ -184,7 +182,7 @@ def _hats(at: Plain, size: int) -> list[tuple[int, Plain, int]]:
 
 
 def _moved(
-    x: Plain, weight: Plain, offset: Plain, walk: tuple[int, ...], offset_groups: int
+    x: Plain, weight: Plain, offset: Plain, walk: list[int], offset_groups: int
 ) -> Iterator[Any]:
     """For each place: image, number in the mask, place in kernel and result, channels, pixels."""
     stride, pad, dilation = walk[:2], walk[2:4], walk[4:6]

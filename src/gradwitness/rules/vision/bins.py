@@ -136,12 +136,12 @@ def _gathered(taps: Taps, counts: Array, bin_: Array, bins: int, count: int) -> 
     places = np.ravel(np.where(kept, places, size))
     shape = (len(spans), bins, span)
     weights = np.bincount(places, weights=np.reshape(taps.weight, places.shape), minlength=size + 1)
-    weights = np.reshape(weights[:size], shape) / count
+    means = np.reshape(weights[:size], shape) / count
     terms = np.reshape(np.bincount(places, minlength=size + 1)[:size], shape)
     return [
         Bins(
             slice(int(first[n]), int(past[n])) if spans[n] else slice(0, 0),
-            weights[n, :, : spans[n]],
+            means[n, :, : spans[n]],
             terms[n, :, : spans[n]],
             np.full(bins, count),
         )

@@ -97,8 +97,12 @@ def _(
 
     def parts() -> Iterable[tuple[Any, Array]]:
         for number, region in enumerate(found):
-            weights = (np.swapaxes(of.weights, 0, 1) for of in (region.rows, region.columns))
-            part = weighed(_finite(g[number]), *weights, roundings[region.image][region.window])
+            part = weighed(
+                _finite(g[number]),
+                np.swapaxes(region.rows.weights, 0, 1),
+                np.swapaxes(region.columns.weights, 0, 1),
+                roundings[region.image][region.window],
+            )
             yield (region.image, *region.window), part
 
     return added_in_windows(g, parts=parts(), shape=x.shape)
@@ -107,7 +111,7 @@ def _(
 roi_align.constant_in("rois")
 
 
-# What a bin without a number above it holds.
+# What a bin of pixels holds none of which is above it.
 _LEAST = -float(np.finfo(np.float32).max)
 
 
@@ -130,22 +134,25 @@ def roi_pool(
     values = np.zeros_like(x, shape=(len(image), x.shape[1], *bins))
     places = np.full(values.shape, -1)
     for region, (rows, columns) in enumerate(zip(*along, strict=True)):
-        best, index = _largest(ignore_error(x[image[region]]), rows, columns)
-        values[region], places[region] = best, index
+        pixels = x[image[region]]
+        places[region], least = _largest(ignore_error(pixels), rows, columns)
+        index = np.reshape(np.maximum(places[region], 0), (x.shape[1], math.prod(bins)))
+        plane = np.reshape(pixels, (x.shape[1], math.prod(x.shape[2:])))
+        best = np.reshape(np.take_along_axis(plane, index, axis=1), values.shape[1:])
+        values[region] = np.where(places[region] < 0, least, best)
     return values, places
 
 
 def _largest(x: Array, rows: Array, columns: Array) -> tuple[Array, Array]:
-    """Return each bin's largest pixel and its place: row after row the first, -1 if there is none.
+    """Return the place of each bin's largest pixel, row after row the first, or -1; and what then.
 
     Of each row the largest of each bin's columns, and of those the largest of each bin's rows.
     """
     lines, at = _best(np.where(x > _LEAST, x, _LEAST), columns)
-    best, row = _best(np.swapaxes(lines, 1, 2), rows)
-    best, row = np.swapaxes(best, 1, 2), np.swapaxes(row, 1, 2)
-    place = row * x.shape[2] + np.take_along_axis(at, np.maximum(row, 0), axis=1)
-    is_empty = np.multiply.outer(*(ends[:, 1] > ends[:, 0] for ends in (rows, columns))) == 0
-    return np.where(is_empty, 0, best), np.where(is_empty | (best == _LEAST), -1, place)
+    best, row = (np.swapaxes(found, 1, 2) for found in _best(np.swapaxes(lines, 1, 2), rows))
+    place = row * x.shape[2] + np.take_along_axis(at, row, axis=1)
+    holds = np.logical_and.outer(*(ends[:, 1] > ends[:, 0] for ends in (rows, columns)))
+    return np.where(holds & (best > _LEAST), place, -1), np.where(holds, _LEAST, 0)
 
 
 def _best(x: Array, bins: Array) -> tuple[Array, Array]:
