@@ -16,7 +16,7 @@ import numpy as np
 
 from gradwitness.rules.kernel_ops import added_in_windows, ignore_error, weighed
 from gradwitness.rules.registry import Array, Shaped, rule
-from gradwitness.rules.shape.indexing import added_up, numbered
+from gradwitness.rules.shape.indexing import added_up
 from gradwitness.rules.vision.bins import Region, regions, sampled_bins, whole_bins, whole_ranges
 
 if TYPE_CHECKING:
@@ -148,9 +148,12 @@ def _largest(x: Array, rows: Array, columns: Array) -> tuple[Array, Array]:
 
     Of each row the largest of each bin's columns, and of those the largest of each bin's rows.
     """
-    lines, at = _best(np.where(x > _LEAST, x, _LEAST), columns)
-    best, row = (np.swapaxes(found, 1, 2) for found in _best(np.swapaxes(lines, 1, 2), rows))
-    place = row * x.shape[2] + np.take_along_axis(at, row, axis=1)
+    first = min(int(np.min(rows)), x.shape[1] - 1)
+    near = x[:, first : max(int(np.max(rows)), first + 1)]
+    lines, at = _best(np.where(near > _LEAST, near, _LEAST), columns)
+    over_rows = _best(np.swapaxes(lines, 1, 2), rows - first)
+    best, row = (np.swapaxes(found, 1, 2) for found in over_rows)
+    place = (first + row) * x.shape[2] + np.take_along_axis(at, row, axis=1)
     holds = np.logical_and.outer(*(ends[:, 1] > ends[:, 0] for ends in (rows, columns)))
     return np.where(holds & (best > _LEAST), place, -1), np.where(holds, _LEAST, 0)
 
@@ -170,9 +173,8 @@ def _best(x: Array, bins: Array) -> tuple[Array, Array]:
 @roi_pool.vjp("x", "to_largest_pixels(g[0], y[1], x, rois)")
 def _(g: Any, y1: Array, x: Shaped, rois: Array) -> Array:
     images = ignore_error(rois)[:, 0].astype(np.int64)
-    planes = np.reshape(numbered(x), (*x.shape[:2], math.prod(x.shape[2:])))[images]
-    index = np.reshape(y1, (*y1.shape[:2], math.prod(y1.shape[2:])))
-    places = np.take_along_axis(planes, np.maximum(index, 0), axis=2)
+    planes = images[:, None] * x.shape[1] + np.arange(x.shape[1])
+    places = planes[..., None, None] * math.prod(x.shape[2:]) + np.maximum(y1, 0)
     return added_up(np.where(y1 < 0, 0, g[0]), places, x)
 
 
