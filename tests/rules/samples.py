@@ -34,6 +34,7 @@ from rules.samples_twice import TWICE
 from rules.samples_twice_functions import TWICE_ACTIVATIONS, TWICE_LOSSES
 from rules.samples_twice_layers import TWICE_CONVOLUTION, TWICE_NORMS
 from rules.samples_twice_linear import TWICE_LINEAR
+from rules.samples_vision import VISION
 from rules.sampling import Draw as Draw
 from rules.sampling import Sample as Sample
 from rules.sampling import aten as aten
@@ -98,4 +99,5 @@ SAMPLES = (
     *TWICE_LOSSES,
     *TWICE_NORMS,
     *TWICE_LINEAR,
+    *VISION,
 )

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 import gradwitness as gw
 from gradwitness.rules import find
+from rules.vision_operators import OPERATORS, is_torchvision_there, operators
 
 ROIS = np.array([[0, 1.2, 2.1, 7.7, 8.3], [1, -1.3, 0.4, 5.2, 12.9], [0, 3.3, 3.1, 3.9, 4.2]])
 SIZES: dict[str, Any] = {"spatial_scale": 0.9, "pooled_height": 3, "pooled_width": 2}
@@ -132,40 +133,175 @@ def test_gradients_of_deformed_convolution_are_slopes(name: str) -> None:
     assert np.sum(back * along) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-7)
 
 
-def watched(run: Any, *leaves: torch.Tensor) -> Any:
+def watched(run: Any, *leaves: torch.Tensor, g: torch.Tensor | None = None) -> Any:
     with gw.watch() as witness:
         y = first(run())
-        torch.autograd.grad([y], leaves, [torch.randn_like(y)], allow_unused=True)
+        g = torch.randn_like(y) if g is None else g.expand_as(y)
+        torch.autograd.grad([y], leaves, [g], allow_unused=True)
     return witness
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_torchvision_agrees(dtype: torch.dtype) -> None:
-    pytest.importorskip("torchvision", reason="torchvision is not installed")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_operators_agree(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    ops: Any = torch.ops.torchvision
-    x = torch.randn(2, 12, 9, 10, dtype=dtype, requires_grad=True)
+    x = torch.randn(2, 12, 9, 10).to(dtype).requires_grad_()
     rois = torch.from_numpy(ROIS).to(dtype)
     for name, how in (*REGIONS[:3], ("roi_pool", SIZES)):
-        witness = watched(lambda name=name, how=how: getattr(ops, name)(x, rois, **how), x)
+        witness = watched(lambda name=name, how=how: call(name, x, rois, **how), x)
         assert witness.verdict is gw.Verdict.AGREES, name
     operands = [torch.from_numpy(a).to(dtype).requires_grad_() for a in deformed()]
-    witness = watched(lambda: ops.deform_conv2d(*operands, *WALK.values()), *operands)
-    assert witness.verdict is gw.Verdict.AGREES
-    boxes = torch.rand(40, 2, dtype=dtype)
-    corners = torch.cat([boxes, boxes + torch.rand(40, 2, dtype=dtype)], 1)
-    scores = torch.rand(40, dtype=dtype, requires_grad=True)
-    witness = watched(lambda: scores[ops.nms(corners, scores, 0.3)], scores)
+    witness = watched(lambda: operators.deform_conv2d(*operands, *WALK.values()), *operands)
     assert witness.verdict is gw.Verdict.AGREES
 
 
+def call(name: str, x: torch.Tensor, rois: torch.Tensor, **how: Any) -> Any:
+    return getattr(operators, name)(x, rois, *how.values())
+
+
+def test_boxes_that_are_kept_agree() -> None:
+    torch.manual_seed(0)
+    boxes = torch.rand(40, 2)
+    corners = torch.cat([boxes, boxes + torch.rand(40, 2)], 1)
+    scores = torch.rand(40, requires_grad=True)
+    witness = watched(lambda: scores[operators.nms(corners, scores, 0.3)], scores)
+    assert witness.verdict is gw.Verdict.AGREES
+
+
+@pytest.mark.skipif(is_torchvision_there(), reason="no fault is planted into torchvision")
+@pytest.mark.parametrize("name", ["roi_align", "roi_pool", "deform_conv2d"])
+def test_wrong_gradients_are_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema, word, back = OPERATORS[name]
+
+    def wrong(*arguments: Any) -> Any:
+        if name == "roi_align":
+            return back(*arguments[:-1], not arguments[-1])
+        if name == "roi_pool":
+            return back(arguments[0], np.maximum(arguments[1] - 1, 0), *arguments[2:])
+        dx, dw, doffset, dmask = back(*arguments)
+        # Columns before rows.
+        pairs = doffset.reshape(len(dx), -1, 2, *doffset.shape[2:])
+        return dx, dw, np.flip(pairs, 2).reshape(doffset.shape), dmask
+
+    monkeypatch.setitem(OPERATORS, name, (schema, word, wrong))
+    if name == "deform_conv2d":
+        operands = [torch.from_numpy(a).float().requires_grad_() for a in deformed()]
+        witness = watched(lambda: operators.deform_conv2d(*operands, *WALK.values()), *operands)
+    else:
+        how = dict(REGIONS)["roi_align"] if name == "roi_align" else SIZES
+        x = torch.randn(2, 12, 9, 10, requires_grad=True)
+        witness = watched(lambda: call(name, x, torch.from_numpy(ROIS).float(), **how), x)
+    assert witness.verdict is gw.Verdict.DISAGREES
+    (found,) = witness.report.wrong
+    assert name in found.title
+
+
+# Edges and offsets that rounding decides nothing about.
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("moved", [0.0, 0.5, -2.0])
+def test_offsets_that_lead_to_a_pixel_agree(dtype: torch.dtype, moved: float) -> None:
+    x, weight, offset, mask, bias = (torch.from_numpy(a).to(dtype) for a in deformed())
+    # As they begin: nothing is moved. A slope is then that towards the next pixel.
+    operands = [a.requires_grad_() for a in (x, weight, 0 * offset + moved, mask, bias)]
+    witness = watched(lambda: operators.deform_conv2d(*operands, *WALK.values()), *operands)
+    assert witness.verdict is gw.Verdict.AGREES
+
+
+def test_the_slope_at_a_pixel_is_that_towards_the_next() -> None:
+    rule = find("torchvision.deform_conv2d")
+    assert rule
+    walk = {**WALK, "stride_h": 1, "pad_h": 0, "dilation_w": 1, "groups": 1, "offset_groups": 1}
+    x, one = np.array([[[[1.0, 3], [10, 20]]]]), np.ones((1, 1, 1, 1))
+    operands = (x, one, np.zeros((1, 2, 2, 2)), np.ones((1, 1, 2, 2)), np.zeros(1))
+    y = rule.function(*operands, **walk)
+    back = rule.gradients["offset"](np.ones_like(y), y, operands, walk)
+    # Down, then to the right; past the last pixels there are zeros.
+    np.testing.assert_array_equal(back[0], [[[9, 17], [-10, -20]], [[2, -3], [10, -20]]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.0625])
+def test_regions_that_end_on_a_pixel_or_a_half_agree(dtype: torch.dtype, scale: float) -> None:
+    x = torch.randn(1, 8, 9, 10).to(dtype).requires_grad_()
+    rois = torch.tensor([[0, 0, 0, 8, 8], [0, 1.5, 0.5, 5.5, 2.5]]) * torch.tensor(
+        [1, *[1 / scale] * 4]
+    )
+    edges = rois.to(dtype)
+    for name, how in (
+        ("roi_align", {"sampling_ratio": -1, "aligned": True}),
+        ("roi_align", {"sampling_ratio": -1, "aligned": False}),
+        ("ps_roi_align", {"sampling_ratio": 0}),
+        ("roi_pool", {}),
+    ):
+        every = {"spatial_scale": scale, "pooled_height": 2, "pooled_width": 2, **how}
+        witness = watched(lambda name=name, every=every: call(name, x, edges, **every), x)
+        assert witness.verdict is gw.Verdict.AGREES, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_bins_are_those_of_the_format(dtype: torch.dtype) -> None:
+    # In float32 a seventh of 29, seven times, is 29; in float64 it is more, and one pixel more.
+    x = torch.randn(1, 1, 31, 31).to(dtype).requires_grad_()
+    rois = torch.tensor([[0, 0, 0, 28, 28]], dtype=dtype)
+    witness = watched(lambda: operators.roi_pool(x, rois, 1.0, 7, 7), x)
+    assert witness.verdict is gw.Verdict.AGREES
+    assert not witness.report.notes
+    rule = find("torchvision.roi_pool")
+    assert rule
+    with pytest.raises(NotImplementedError, match="a bin whose pixels depend on rounding"):
+        rule.function(
+            x.detach().double().numpy(), rois.double().numpy(),
+            spatial_scale=1.0, pooled_height=7, pooled_width=7,
+        )  # fmt: skip
+
+
+def test_many_samples_that_drift_agree() -> None:
+    x = torch.full((1, 4, 100, 100), 0.1, requires_grad=True)
+    rois = torch.tensor([[0.0, 0, 0, 100, 100]])
+    tenth = torch.tensor(0.1)
+    whole = watched(lambda: operators.roi_align(x, rois, 1.0, 1, 1, -1, True), x, g=tenth)
+    assert whole.verdict is gw.Verdict.AGREES
+    parts = watched(lambda: operators.ps_roi_align(x, rois, 1.0, 2, 2, -1), x, g=tenth)
+    assert parts.verdict is gw.Verdict.AGREES
+    inside = rois - torch.tensor([0, 0, 0, 1, 1])
+    means = watched(lambda: operators.ps_roi_pool(x, inside, 1.0, 1, 1), x, g=tenth)
+    assert means.verdict is gw.Verdict.AGREES
+    # All samples of many regions are added to the same pixels.
+    small = torch.full((1, 1, 6, 6), 0.1, requires_grad=True)
+    rois = torch.tensor([[0, 2.25, 2.25, 3.25, 3.25]]).repeat(40, 1)
+    again = watched(lambda: operators.roi_align(small, rois, 1.0, 7, 7, 4, False), small, g=tenth)
+    assert again.verdict is gw.Verdict.AGREES
+
+
+def test_the_mean_of_no_samples_is_nan_by_channel_and_0_otherwise() -> None:
+    x = torch.randn(1, 4, 6, 6, requires_grad=True)
+    rois = torch.tensor([[0.0, 3, 1, 3, 4]])
+    by_channel = watched(lambda: operators.ps_roi_align(x, rois, 1.0, 2, 2, -1), x)
+    assert operators.ps_roi_align(x, rois, 1.0, 2, 2, -1)[0].isnan().all()
+    assert by_channel.verdict is gw.Verdict.AGREES
+    assert "NaN born" in str(by_channel)
+    together = watched(lambda: operators.roi_align(x, rois, 1.0, 2, 2, -1, True), x)
+    assert not operators.roi_align(x, rois, 1.0, 2, 2, -1, True).any()
+    assert together.verdict is gw.Verdict.AGREES
+
+
+def test_numbers_that_are_not_finite_are_left_open() -> None:
+    x = torch.randn(1, 4, 6, 6)
+    x[0, 0, 2, 2] = torch.nan
+    rois = torch.tensor([[0.0, 1, 1, 4, 4]])
+    leaf = x.requires_grad_()
+    witness = watched(lambda: operators.roi_align(leaf, rois, 1.0, 2, 2, 2, True), leaf)
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
+    assert "regions with numbers that are not finite" in str(witness)
+
+
+@pytest.mark.skipif(not is_torchvision_there(), reason="torchvision is not there, or not loaded")
 def test_torchvision_pools_without_the_last_row_and_sends_gradients_there() -> None:
-    pytest.importorskip("torchvision", reason="torchvision is not installed")
-    ops: Any = torch.ops.torchvision
     x = torch.arange(36.0).reshape(1, 1, 6, 6).requires_grad_()
     rois = torch.tensor([[0.0, 0, 0, 6, 6]])
-    witness = watched(lambda: ops.ps_roi_pool(x, rois, 1.0, 1, 1), x)
-    y = ops.ps_roi_pool(x, rois, 1.0, 1, 1)[0]
+    witness = watched(lambda: operators.ps_roi_pool(x, rois, 1.0, 1, 1), x)
+    y = operators.ps_roi_pool(x, rois, 1.0, 1, 1)[0]
     # The mean of 5 by 5 pixels, 0 to 28; that of all is 17.5.
     assert y.item() == 14
     (back,) = torch.autograd.grad(y.sum(), x)

@@ -37,6 +37,7 @@ from rules.words_solving import SOLVING
 from rules.words_special import SPECIAL
 from rules.words_statistics import STATISTICS
 from rules.words_twice import TWICE
+from rules.words_vision import VISION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -330,4 +331,5 @@ WORDS = _gathered(
     SPECIAL,
     STATISTICS,
     TWICE,
+    VISION,
 )

@@ -105,7 +105,8 @@ def unit_roundoff(name: str) -> float:
     return float(limits(name).eps) / 2
 
 
-# The 16-bit formats, by their unit roundoff.
+# The formats by their unit roundoff; the 16-bit ones.
+BY_ROUNDOFF = {unit_roundoff(name): name for name in _FORMATS}
 SHORT = {unit_roundoff(name): name for name in ("float16", "bfloat16")}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from gradwitness.rules.vjps import Array
 
@@ -93,6 +93,42 @@ def round_to_format(x: Array) -> Array:
 def stored(x: Array, source: Array) -> Array:  # noqa: ARG001 (if that is exact, the rounding is known)
     """Return what a 16-bit tensor holds after x was computed from a source in one operation."""
     return x
+
+
+@replaceable
+def rounded_once(x: Array, source: Array) -> Array:  # noqa: ARG001 (if that is exact, the rounding is known)
+    """Return what one operation, or one number beside a source, is in the tensor's format.
+
+    One operation on numbers of a format has one result in it: whatever processor computes it. A
+    product that a sum may be fused with is none.
+    """
+    return x
+
+
+@replaceable
+def has_format(x: Array) -> bool:  # noqa: ARG001 (of plain numbers nothing is known)
+    """Whether numbers are known to be rounded to a tensor's format."""
+    return False
+
+
+@replaceable
+def weighed(x: Array, rows: Array, columns: Array, roundings: Array | int) -> Array:  # noqa: ARG001 (the bound depends on it)
+    """Return ``rows x columns^T``, which a kernel adds up term after term.
+
+    Each result takes so many roundings, those of the weights not counted.
+    """
+    return rows @ x @ np.swapaxes(columns, -1, -2)
+
+
+@replaceable
+def added_in_windows(
+    like: Array, *, parts: Iterable[tuple[Any, Array]], shape: tuple[int, ...]
+) -> Array:
+    """Add arrays up, each in its window of one of some shape: of terms whose roundings count."""
+    total = np.zeros_like(like, shape=shape)
+    for window, part in parts:
+        total[window] += part
+    return total
 
 
 @replaceable

@@ -324,7 +324,11 @@ def term(name: str, meaning: str) -> None:
 
 def node_name(op: str) -> str:
     """Return the name, without number, of the node that torch derives from an operation's name."""
-    words = op.rpartition(".")[2].strip("_").split("_")
+    library, _, name = op.rpartition(".")
+    if library == "torchvision":
+        # Registered from Python.
+        return f"GeneratedBackwardFor_{library}_{name}_defaultBackward"
+    words = name.strip("_").split("_")
     # As torchgen does it, down to Log1PBackward and to forward functions' own backwards.
     return ("".join(map(str.title, words)) + "Backward").replace("ForwardBackward", "Backward")
 

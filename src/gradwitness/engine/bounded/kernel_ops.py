@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.engine.bounded.arithmetic import over_matrices
 from gradwitness.engine.bounded.array import (
     COMPLEX_FUNCTIONS,
     UFUNCS,
@@ -16,18 +17,28 @@ from gradwitness.engine.bounded.array import (
     Growth,
     Plain,
     assemble,
+    errors_of,
     is_complex,
     rounding,
     scaled,
     total,
     value_of,
 )
-from gradwitness.engine.bounded.reduction import reduction
+from gradwitness.engine.bounded.ordering import of_sums
+from gradwitness.engine.bounded.reduction import in_no_order, reduction
 from gradwitness.engine.bounded.tables import stands_for
-from gradwitness.engine.floats import SHORT, round_to, unit_roundoff
+from gradwitness.engine.floats import (
+    BY_ROUNDOFF,
+    SHORT,
+    WITNESS_UNIT,
+    round_to,
+    unit_roundoff,
+)
 from gradwitness.rules import kernel_ops
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gradwitness.engine.floats import Arithmetic
 
 # Kernels that hand exponentials on in 16 bits take 2^x from the exponent bits and, between two
@@ -70,6 +81,63 @@ def _stored(_: Any, x: Bounded, source: Bounded) -> Bounded:
     if name is None or not source.is_exact:
         return x
     return Bounded(round_to(x.value, name), x.arithmetic)
+
+
+@stands_for(kernel_ops.rounded_once)
+def _rounded_once(_: Any, x: Bounded, source: Any) -> Bounded:
+    """Round a number itself, unless it is so small that it may be flushed to zero.
+
+    NumPy's own rounding to float64 comes first, which changes nothing: where it has twice the
+    digits and two more, the second rounding alone counts (S. A. Figueroa, *When is double rounding
+    innocuous?*, SIGNUM Newsletter 30(3), 1995).
+    """
+    name = BY_ROUNDOFF.get(x.arithmetic.unit - WITNESS_UNIT)
+    is_small = (x.value != 0) & (np.abs(x.value) < x.arithmetic.tiny)
+    is_known = not isinstance(source, Bounded) or source.is_exact
+    if name is None or not is_known or is_small.any():
+        return x
+    return Bounded(round_to(x.value, name), x.arithmetic)
+
+
+@stands_for(kernel_ops.has_format)
+def _has_format(_: Any, x: Bounded) -> bool:
+    return x.arithmetic.unit - WITNESS_UNIT in BY_ROUNDOFF
+
+
+@stands_for(kernel_ops.weighed)
+def _weighed(_: Any, x: Any, rows: Any, columns: Any, roundings: Plain | int) -> Bounded:
+    """Bound sums of terms ``r x c``, and carry the weights' errors over."""
+    arithmetic = next(a.arithmetic for a in (x, rows, columns) if isinstance(a, Bounded))
+    factors = (value_of(rows), value_of(x), np.swapaxes(value_of(columns), -1, -2))
+    left, middle, right = map(np.abs, factors)
+    value, lines = factors[0] @ factors[1] @ factors[2], left @ middle
+    counts = np.asarray(roundings)
+    stored = replace(arithmetic, accumulate=arithmetic.unit + arithmetic.final)
+    unsorted = None
+    if arithmetic.stretches:
+        first, *others = map(np.square, factors)
+        unsorted = in_no_order(stored, first @ others[0] @ others[1], value, counts)
+    growths = of_sums(stored, lines @ right, counts, unsorted)
+    along, across = over_matrices(left, middle), over_matrices(lines, right)
+
+    def carry(of_rows: Error, of_x: Error, of_columns: Error) -> Error:
+        turned = None if of_columns is None else np.swapaxes(of_columns, -1, -2)
+        return across(along(of_rows, of_x), turned)
+
+    return assemble(arithmetic, value, (rows, x, columns), carry, growths)
+
+
+@stands_for(kernel_ops.added_in_windows)
+def _added_in_windows(
+    _: Any, like: Bounded, *, parts: Iterable[tuple[Any, Bounded]], shape: tuple[int, ...]
+) -> Bounded:
+    value, rigorous, probable = (np.zeros(shape) for _ in range(3))
+    for window, part in parts:
+        value[window] += value_of(part)
+        for sum_, error in zip((rigorous, probable), errors_of(part), strict=True):
+            if error is not None:
+                sum_[window] += error
+    return Bounded(value, like.arithmetic, rigorous, probable)
 
 
 @stands_for(kernel_ops.is_uncertain)

@@ -82,19 +82,22 @@ def _summed(a: Bounded, run: Callable[[Plain], Plain], roundings: Plain) -> Boun
     unsorted = None
     if arithmetic.stretches:
         unsorted = in_no_order(arithmetic, run(np.square(size)), value, roundings)
-    growths = _growths(arithmetic, run(size), roundings, unsorted)
+    growths = of_sums(arithmetic, run(size), roundings, unsorted)
     return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run))
 
 
-def _growths(
+def of_sums(
     arithmetic: Arithmetic, magnitude: Plain, roundings: Plain, unsorted: Plain | None
 ) -> Growths | None:
+    """Return what sums add, each with roundings of its own: of terms with sizes that are summed."""
     if not roundings.any():
         return None
-    numbers, which = np.unique(roundings, return_inverse=True)
+    numbers = np.flatnonzero(np.bincount(np.ravel(roundings)))
 
     def at(growth: Callable[[float], float], unsorted: Plain | None = None) -> Growth:
-        factor = np.array([growth(float(n)) for n in numbers])[which].reshape(roundings.shape)
+        table = np.zeros(numbers[-1] + 1)
+        table[numbers] = [growth(float(n)) for n in numbers]
+        factor = table[roundings]
 
         def grow(carried: Error) -> Error:
             # No sum of two floating-point numbers underflows.

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.kernel_ops import rounded_once
 from gradwitness.rules.layers.grid_sample import Reading, linear_taps, spread, summed, to_grid
 from gradwitness.rules.registry import Array, Shaped, rule
 
@@ -28,7 +29,11 @@ def _reading(
     for axis, name in enumerate("hw"):
         start = at[2 + axis] * walk[f"stride_{name}"] - walk[f"pad_{name}"]
         start = np.reshape(start + at[axis] * walk[f"dilation_{name}"], (count, points))
-        places = np.reshape(start + moved[:, :, axis], (len(moved), count * points))
+        offsets = moved[:, :, axis]
+        # The sum of a whole number, as the format holds it, and of an offset.
+        begun = rounded_once(start + np.zeros_like(offsets), offsets)
+        places = rounded_once(begun + offsets, begun)
+        places = np.reshape(places, (len(moved), count * points))
         taps.append(linear_taps(places, np.ones_like(places), x.shape[2 + axis], 2))
     grouped = (len(moved), x.shape[1] // groups, *x.shape[2:])
     return Reading.at(taps, x.shape[2:]), grouped
