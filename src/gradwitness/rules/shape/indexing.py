@@ -55,7 +55,7 @@ def plus(x: Array, src: Array, places: Array) -> Array:
 def rows_added(g: Array, index: Array, count: int, dim: int = 0) -> Array:
     """Add up, for each row along an axis, those rows of g whose index names it."""
     rows = np.moveaxis(g, dim, 0)
-    added = added_rows(rows, np.arange(rows.shape[0]), np.ravel(index), count)
+    added = added_rows(rows, np.arange(rows.shape[0], like=rows), np.ravel(index), count)
     return np.moveaxis(added, 0, dim)
 
 
