@@ -138,7 +138,7 @@ def test_call_that_breaks_its_rule_is_not_judged_forward_nor_backward() -> None:
     assert find("aten.embedding") is not None
     with pytest.raises(Unjudgeable, match=r"the rule of aten\.embedding failed: Index"):
         evaluate(tape, call, recorded(tape), bounded=True)
-    said = "the vjp of 'weight' in the rule of aten.embedding failed: IndexError"
+    said = "the vjp of 'weight' in the rule of aten.embedding failed: ValueError: axis 0 index 7"
     with pytest.raises(Unjudgeable, match=said):
         vjp(tape, call, (np.ones((1, 1)),), recorded(tape), None, [True])
     (finding,) = gw.judge(tape).findings

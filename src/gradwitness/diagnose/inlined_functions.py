@@ -13,7 +13,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.diagnose.rank import Cause, diagnose
-from gradwitness.engine.binding import bind, recorded
+from gradwitness.engine.binding import inputs_of
 from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.engine.replay import replay
 from gradwitness.tape import Edge, Kind, Node, NodeRun, Ref
@@ -93,14 +93,13 @@ class _Inliner:
             value = edge_value(self.original, edge, node)
             if edge is not None and value is not None:
                 origin.setdefault(value, edge)
-        lookup = recorded(self.original)
         inlined: list[Node] = []
         for number in node.inner:
             call = self.original.calls[number]
             if origin.keys().isdisjoint(call.operands):
                 # Constants, whatever made them.
                 continue
-            input_nrs = bind(self.original, call, lookup, arithmetic=None, skip=True).inputs()
+            input_nrs = inputs_of(self.original, call)
             edges = tuple(
                 origin.get(a.value) if isinstance(a, Ref) else None for _, _, a in input_nrs
             )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.binding import Lookup, bind
+from gradwitness.engine.binding import Lookup, inputs_of
 from gradwitness.engine.floats import is_complex, is_float
 from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.rules.made_like import full_like
@@ -70,8 +70,7 @@ def swept(
         into = [None if n is None else memory.take(n) for n in made]
         if call.base_op in SOURCES:
             continue
-        bound = bind(tape, call, lookup, arithmetic=arithmetic, skip=True)
-        inputs = bound.inputs()
+        inputs = inputs_of(tape, call)
         wanted = [
             isinstance(a, Ref)
             and is_float(tape.values[a.value].dtype)

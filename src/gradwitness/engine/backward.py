@@ -16,7 +16,7 @@ import numpy as np
 
 from gradwitness._errors import RuleError, RuleFailure, Unjudgeable
 from gradwitness.engine.adjoint_memory import swept
-from gradwitness.engine.binding import Lookup, bind, over_complex, stand_in
+from gradwitness.engine.binding import Lookup, bind, inputs_of, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.custom_forwards import changes_views, edge_value, reaching
 from gradwitness.engine.floats import Arithmetic, as_array, is_complex, unit_roundoff
@@ -306,8 +306,7 @@ def _custom(
         into = [None if n is None else cotangents.get(n) for n in call.outputs]
         if all(g is None for g in into):
             continue
-        bound = bind(tape, call, lookup, arithmetic=arithmetic, skip=True)
-        inputs = bound.inputs()
+        inputs = inputs_of(tape, call)
         wanted = [isinstance(a, Ref) and a.value in depending for _, _, a in inputs]
         if not any(wanted):
             continue

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # Looks up a value's numbers: recorded ones, or a replay's.
 Lookup: TypeAlias = "Callable[[int], NDArray[Any]]"
 
+# A differentiable input: the operand, the index within a list of tensors, and the argument.
+Input: TypeAlias = "tuple[str, int | None, Argument]"
+
 # Schema arguments about where a tensor lives or how it is stored, not about its numbers.
 _PLACEMENT = frozenset(
     [
@@ -50,26 +53,35 @@ class Bound:
     arguments: tuple[Argument, ...]
     parameters: dict[str, Any]
 
-    def inputs(self) -> list[tuple[str, int | None, Argument]]:
-        """Return the differentiable inputs in the order of a node's edges.
+    def inputs(self) -> list[Input]:
+        """Return the differentiable inputs, see `inputs_of`."""
+        return _inputs(self.rule, self.arguments)
 
-        Each is the operand's name, the index within a list of tensors, and the argument. An
-        omitted argument (None) has an edge if it stands for a tensor, none if for a number.
-        """
-        edges: list[tuple[str, int | None, Argument]] = []
-        numbers = any(
-            isinstance(argument, (int, float, complex))
-            for name, argument in zip(self.rule.operands, self.arguments, strict=True)
-            if name in self.rule.gradients
-        )
-        for name, argument in zip(self.rule.operands, self.arguments, strict=True):
-            if name not in self.rule.gradients and name not in self.rule.refused:
-                continue
-            if isinstance(argument, tuple):
-                edges += [(name, index, element) for index, element in enumerate(argument)]
-            elif isinstance(argument, Ref) or (argument is None and not numbers):
-                edges.append((name, None, argument))
-        return edges
+
+def inputs_of(tape: Tape, call: Call) -> list[Input]:
+    """Return a call's differentiable inputs, in the order of a node's edges.
+
+    Each is the operand's name, the index within a list of tensors, and the argument. An omitted
+    argument (None) has an edge if it stands for a tensor, none if for a number.
+    """
+    return _inputs(*_matched(tape, call))
+
+
+def _inputs(rule: rules.Rule, arguments: tuple[Argument, ...]) -> list[Input]:
+    edges: list[Input] = []
+    numbers = any(
+        isinstance(argument, (int, float, complex))
+        for name, argument in zip(rule.operands, arguments, strict=True)
+        if name in rule.gradients
+    )
+    for name, argument in zip(rule.operands, arguments, strict=True):
+        if name not in rule.gradients and name not in rule.refused:
+            continue
+        if isinstance(argument, tuple):
+            edges += [(name, index, element) for index, element in enumerate(argument)]
+        elif isinstance(argument, Ref) or (argument is None and not numbers):
+            edges.append((name, None, argument))
+    return edges
 
 
 def unrecorded(value: Value) -> str:
@@ -121,10 +133,12 @@ def bind(
     only the operands that the rule's vjps use; the others are NaN of their shape. A call without a
     rule, or with an argument that the rule does not know, is Unjudgeable.
     """
-    rule = _rule_of(tape, call)
-    dtype = working_dtype(tape, call)
+    rule, positional = _matched(tape, call)
+    dtype = "" if arithmetic is None else working_dtype(tape, call)
 
     def convert(argument: Argument, needed: bool = True) -> Any:
+        if not isinstance(argument, tuple):
+            return converted(argument, needed)
         return _each(lambda element: converted(element, needed), argument)
 
     def converted(argument: Argument, needed: bool) -> Any:
@@ -138,9 +152,6 @@ def bind(
             return _scalar(argument, dtype, arithmetic)
         return argument
 
-    positional = tuple(call.arguments[name] for name in _positional(rule, call))
-    if len(positional) != len(rule.operands):
-        raise Unjudgeable(f"the rule of {rule.name} does not cover this form of {call.op}")
     parameters = {n: convert(call.arguments[n]) for n in rule.parameters if n in call.arguments}
     parameters |= _call_parameters(tape, rule, call)
     if arithmetic is not None and _makes_floats(tape, call):
@@ -161,13 +172,17 @@ def bind(
     return Bound(rule, operands, positional, parameters)
 
 
-def _rule_of(tape: Tape, call: Call) -> rules.Rule:
+def _matched(tape: Tape, call: Call) -> tuple[rules.Rule, tuple[Argument, ...]]:
+    """Return a call's rule, and the arguments that are its operands."""
     rule = rules.find(call.base_op)
     if rule is None:
         raise Unjudgeable(f"no rule for {call.op}")
     if rule.name not in COMPLEX and over_complex(tape, call):
         raise Unjudgeable(f"no rule for complex numbers: {call.op}")
-    return rule
+    positional = tuple(call.arguments[name] for name in _positional(rule, call))
+    if len(positional) != len(rule.operands):
+        raise Unjudgeable(f"the rule of {rule.name} does not cover this form of {call.op}")
+    return rule, positional
 
 
 def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:

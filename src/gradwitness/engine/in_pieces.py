@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients, vjp
-from gradwitness.engine.binding import Lookup, bind
+from gradwitness.engine.binding import Lookup, inputs_of
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.tiling import cuts, is_large, small_step
 from gradwitness.rules import find
@@ -17,8 +17,6 @@ from gradwitness.tape import Kind, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from gradwitness.engine.tiling import Cut, Index, Shape
     from gradwitness.tape import Call, Node, Tape
@@ -34,12 +32,8 @@ def call_of(tape: Tape, node: Node) -> Call | None:
 
 def operand_of(tape: Tape, call: Call, input_nr: int) -> tuple[str, int | None]:
     """Return the name and the value of an edge's operand."""
-
-    def nothing(number: int) -> NDArray[Any]:
-        raise Unjudgeable(f"value {number} is not looked up")
-
     try:
-        inputs = bind(tape, call, nothing, arithmetic=None, skip=True).inputs()
+        inputs = inputs_of(tape, call)
     except Unjudgeable:
         return "", None
     if input_nr >= len(inputs):

@@ -28,7 +28,7 @@ from gradwitness.rules.kernel_ops import (
 from gradwitness.rules.registry import Array, rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 _ALL = slice(0, None)
 # Scores that are computed at once.
@@ -209,32 +209,6 @@ _SCORES = (
 )
 
 
-def _weights_and_gradients(
-    g: Array,
-    y: Array,
-    log: Array,
-    q: Array,
-    k: Array,
-    v: Array,
-    mask: Array | None,
-    is_causal: bool,
-    scale: Any,
-) -> Callable[[slice, slice], tuple[Array, Array]]:
-    """Return weights P and the gradient of the product of queries and keys, for ranges of both.
-
-    That is P times what g v^T has above its mean under P, which is g y.
-    """
-    log = enter_kernel(np.expand_dims(log, -1))
-    mean = np.sum(g * enter_kernel(y), axis=-1, keepdims=True)
-
-    def of(queries: slice, keys: slice) -> tuple[Array, Array]:
-        p = _weights(log, q, k, mask, is_causal, scale, queries, keys)
-        above = g[:, :, queries] @ _swap(v[:, :, keys]) - mean[:, :, queries]
-        return round_to_format(p), round_to_format(_factor(q, scale) * (p * above))
-
-    return of
-
-
 # All at once, as they share the weights.
 @attention.vjps_together(
     q=f"{_SCORES} @ heads(k, q)",
@@ -266,8 +240,15 @@ def _back(
     scale: Any,
 ) -> Iterator[Array]:
     """Yield the gradients of queries, keys and values, of some samples and heads."""
-    g, queries, keys, values = map(enter_kernel, (g, q, _heads(k, q), _heads(v, q)))
-    made = _weights_and_gradients(g, y, log, queries, keys, values, mask, is_causal, scale)
+    g, log, queries, keys, values = map(enter_kernel, (g, log, q, _heads(k, q), _heads(v, q)))
+    mean = np.sum(g * enter_kernel(y), axis=-1, keepdims=True)
+
+    def made(at: slice, met: slice) -> tuple[Array, Array]:
+        """Return weights P, and P times what g v^T has above its mean under P, which is g y."""
+        p = _weights(log[..., None], queries, keys, mask, is_causal, scale, at, met)
+        above = g[:, :, at] @ _swap(values[:, :, met]) - mean[:, :, at]
+        return round_to_format(p), round_to_format(_factor(q, scale) * (p * above))
+
     of_k, of_v = [], []
     for block in _blocks(keys, q.shape[2]):
         p, scores = made(_ALL, block)

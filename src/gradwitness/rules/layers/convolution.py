@@ -92,9 +92,8 @@ class Geometry:
         split = _grouped(x, self.groups, flat=False)
         split = np.transpose(split, (1, 2, 0, *range(3, split.ndim))).copy()
         met = _windows(split, self._begins(kernel), g.shape[2:], self.stride)
-        stacked = np.stack(met, axis=1)
-        rows, points = math.prod(stacked.shape[1:3]), math.prod(stacked.shape[3:])
-        columns = np.reshape(stacked, (self.groups, rows, points))
+        rows, points = len(met) * split.shape[1], math.prod((split.shape[2], *g.shape[2:]))
+        columns = np.reshape(_stacked(met, 1), (self.groups, rows, points))
         dw = _flat(_grouped(g, self.groups)) @ np.swapaxes(columns, 1, 2)
         dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // self.groups))
         return np.moveaxis(dw, -1, 1)
@@ -158,9 +157,8 @@ class Geometry:
     def _columns(self, x: Array, begins: Begins, count: Sizes, step: Sizes) -> Array:
         """Gather what each kernel position meets: (N, groups, K C/groups, points)."""
         met = _windows(_grouped(x, self.groups, flat=False), begins, count, step)
-        # Stacked and not joined: then the windows are copied once.
         shape = (x.shape[0], self.groups, len(met) * x.shape[1] // self.groups, math.prod(count))
-        return np.reshape(np.stack(met, axis=2) if len(met) > 1 else met[0], shape)
+        return np.reshape(_stacked(met, 2), shape)
 
 
 def _windows(x: Array, begins: Begins, count: Sizes, step: Sizes) -> list[Array]:
@@ -179,6 +177,11 @@ def _windows(x: Array, begins: Begins, count: Sizes, step: Sizes) -> list[Array]
         x[(..., *(slice(b, b + e, s) for b, e, s in zip(at, ends, step, strict=True)))]
         for at in itertools.product(*placed)
     ]
+
+
+def _stacked(met: list[Array], axis: int) -> Array:
+    """Put windows beside each other: not joined, so that each is copied once, and one alone not."""
+    return np.stack(met, axis=axis) if len(met) > 1 else met[0]
 
 
 def _added_in_turn(zeros: Array, parts: Iterable[tuple[Any, Array]]) -> Array:
