@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # The rules that need the processor, and what for.
 _SCAN = "CuPy accumulates sums and products alone"
 _SCIPY = "SciPy's function takes NumPy arrays alone"
+_BOXES = "where numbers are read is worked out on the host"
 ON_HOST = {
     "aten.cummax": _SCAN,
     "aten.cummin": _SCAN,
@@ -48,6 +49,12 @@ ON_HOST = {
     "aten.linalg_matrix_exp": _SCIPY,
     "aten.linalg_eig": "eigenvalues are paired by SciPy's assignment",
     "aten._linalg_eigvals": "eigenvalues are paired by SciPy's assignment",
+    "torchvision.deform_conv2d": _BOXES,
+    "torchvision.nms": _BOXES,
+    "torchvision.ps_roi_align": _BOXES,
+    "torchvision.ps_roi_pool": _BOXES,
+    "torchvision.roi_align": _BOXES,
+    "torchvision.roi_pool": _BOXES,
 }
 
 

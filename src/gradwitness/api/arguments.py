@@ -6,11 +6,13 @@ from collections.abc import Collection
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from gradwitness._errors import InputError
+from gradwitness._errors import InputError, MissingExtraError
 from gradwitness.judging.depth import FULL, SAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from gradwitness.capture import Recorder
 
 
 KEEP = 2**30  # bytes
@@ -72,3 +74,20 @@ def require_usable(
 
 def _kind(item: object) -> str:
     return f"{type(item).__name__} {item!r:.60}"
+
+
+def recorder_class() -> type[Recorder]:
+    """Return what records a program, which takes PyTorch.
+
+    Raises
+    ------
+    MissingExtraError
+        If there is none.
+    """
+    try:
+        from gradwitness.capture import Recorder
+    except ImportError as error:
+        raise MissingExtraError(
+            f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
+        ) from None
+    return Recorder

@@ -11,9 +11,9 @@ from gradwitness._errors import (
     GradientDisagreement,
     GradwitnessError,
     InputError,
-    MissingExtraError,
 )
-from gradwitness.api.arguments import AUTO, require_usable, room_for, share
+from gradwitness.api.arguments import AUTO, recorder_class, require_usable, room_for, share
+from gradwitness.api.awaited import Awaited
 from gradwitness.api.claims import ClaimCheck, judge_claims, positive
 from gradwitness.api.sampling import sampling_of
 from gradwitness.judging.depth import FAST, FULL, SAMPLE, known_depth
@@ -27,7 +27,7 @@ from gradwitness.tape import Tape
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
     from os import PathLike
     from types import TracebackType
 
@@ -117,21 +117,14 @@ class Witness:
         room = room_for(keep, known_depth(depth, SAMPLE))
         budget = BUDGET if budget is None else share(budget, depth)
         require_usable(models, names or {}, rerun)
-        try:
-            from gradwitness.capture import Recorder
-        except ImportError as error:
-            raise MissingExtraError(
-                f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
-            ) from None
+        recorder = recorder_class()
         self.ended = False
         self.sampling = sampling_of(models, budget) if depth == SAMPLE else None
         self.watched = self.sampling is None or self.sampling.is_due()
-        # Makes the rest of the report, if that can wait until somebody asks.
-        self._completed: Callable[[], Report] | None = None
         self._recorder: Recorder | None = None
         if self.watched:
             depth = FAST if depth == SAMPLE else depth
-            self._recorder = Recorder(*models, names=names, saved=saved, room=room, rerun=rerun)
+            self._recorder = recorder(*models, names=names, saved=saved, room=room, rerun=rerun)
             self._judge = Judge(self._recorder.growing(), self._recorder.functions(), depth)
         self._spent = time.perf_counter() - begun
 
@@ -155,21 +148,22 @@ class Witness:
     ) -> None:
         over = time.perf_counter()
         if self._recorder is None:
-            self._end(Report((), (), depth=SAMPLE), over)
+            self._end(Awaited(Report((), (), depth=SAMPLE), judge=self._judging), over)
             return
         self._recorder.stop(error)
         try:
-            report, self._completed = self._judge.conclude(self.tape)
+            report = Awaited(*self._judge.conclude(self.tape), self._judging)
         except KeyboardInterrupt:
             # A second interrupt leaves no verdict.
-            self._end(self._judge.report_so_far(self.tape), over)
+            so_far = self._judge.report_so_far(self.tape)
+            self._end(Awaited(so_far, judge=self._judging), over)
             raise
         self._end(report, over)
         del self._judge
 
-    def _end(self, report: Report, over: float) -> None:
+    def _end(self, report: Awaited, over: float) -> None:
         """Take a report; ``over`` is when the block itself ended."""
-        self._report = report.judging(self._judging)
+        self._report = report
         self.ended = True
         if self.sampling is not None:
             now = time.perf_counter()
@@ -194,15 +188,10 @@ class Witness:
         GradwitnessError
             If the block has not ended yet.
         """
-        report = self._verdicts
-        if self._completed is not None:
-            report = self._report = self._completed().judging(self._judging)
-            self._completed = None
-        return report
+        return self._judged.whole
 
     @property
-    def _verdicts(self) -> Report:
-        """The report as far as it decides."""
+    def _judged(self) -> Awaited:
         if not self.ended:
             raise GradwitnessError("there is no verdict before the watched block has ended")
         return self._report
@@ -210,7 +199,7 @@ class Witness:
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of all steps and gradients."""
-        return self._verdicts.verdict
+        return self._judged.first.verdict
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -277,7 +266,7 @@ class Witness:
             If ``digits`` is not positive.
         """
         __tracebackhide__ = True  # pytest then shows the line that asked
-        report = replace(self._verdicts, digits=positive(digits))
+        report = replace(self._judged.first, digits=positive(digits))
         if self.watched and report.required is not Verdict.AGREES:
             said = as_text(summary(report, self.tape))
             faults = faults_of(report, self.tape)

@@ -206,6 +206,15 @@ def scattered(numbers: Array, places: Array, size: int) -> Array:
 @replaceable
 def added_rows(rows: Array, taken: Array, places: Array, size: int) -> Array:
     """Add the rows that are taken up at their places: ``y[places[i]] += rows[taken[i]]``."""
+    if not isinstance(rows, np.ndarray):
+        # SciPy's matrices are the host's.
+        flat = np.reshape(rows[np.asarray(taken, like=rows)], (len(taken), -1))
+        columns = np.arange(flat.shape[1], like=rows)
+        into = np.ravel(np.asarray(places, like=rows)[:, None] * flat.shape[1] + columns)
+        total = functools.partial(scattered, places=into, size=size * flat.shape[1])
+        flat = np.ravel(flat)
+        whole = paired(total(flat.real), total(flat.imag)) if is_complex(flat) else total(flat)
+        return np.reshape(whole, (size, *rows.shape[1:]))
     named = (np.ones(len(taken)), (places, taken))
     chosen = scipy.sparse.csr_array(named, shape=(size, rows.shape[0]))
     return np.reshape(chosen @ np.reshape(rows, (rows.shape[0], -1)), (size, *rows.shape[1:]))

@@ -70,7 +70,9 @@ def last_ones(places: Array, size: int) -> Array:
 
 def once(places: Array) -> Array:
     """Return places of which none may be named twice, by what is written to them."""
-    named = np.zeros(np.max(places, initial=-1) + 1, dtype=bool)
+    if not places.size:
+        return places
+    named = np.zeros(int(np.max(places)) + 1, dtype=bool, like=places)
     named[np.ravel(places)] = True
     if np.count_nonzero(named) != places.size:
         raise NotImplementedError("several numbers written to one place: which of them stays?")

@@ -57,7 +57,7 @@ def index_add(x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1
         return plus(x, alpha * source, _rows(x, dim, index))
     # One sum of what stands there and what is added.
     rows = np.concatenate([x, alpha * source], axis=dim)
-    places = np.concatenate([np.arange(x.shape[dim]), np.ravel(index)])
+    places = np.concatenate([np.arange(x.shape[dim], like=index), np.ravel(index)])
     return rows_added(rows, places, x.shape[dim], dim)
 
 
