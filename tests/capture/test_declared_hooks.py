@@ -13,7 +13,7 @@ import gradwitness as gw
 from capture import declared_program as program
 from capture.functions import apply
 from gradwitness._printable import several
-from gradwitness.judging.local import _is_meant
+from gradwitness.judging.conclusion import _is_meant
 from gradwitness.judging.note import Note
 from gradwitness.rules import declarations
 

@@ -117,14 +117,14 @@ class Witness:
         room = room_for(keep, known_depth(depth, SAMPLE))
         budget = BUDGET if budget is None else share(budget, depth)
         require_usable(models, names or {}, rerun)
-        recorder = recorder_class()
         self.ended = False
         self.sampling = sampling_of(models, budget) if depth == SAMPLE else None
         self.watched = self.sampling is None or self.sampling.is_due()
         self._recorder: Recorder | None = None
         if self.watched:
             depth = FAST if depth == SAMPLE else depth
-            self._recorder = recorder(*models, names=names, saved=saved, room=room, rerun=rerun)
+            record = recorder_class()
+            self._recorder = record(*models, names=names, saved=saved, room=room, rerun=rerun)
             self._judge = Judge(self._recorder.growing(), self._recorder.functions(), depth)
         self._spent = time.perf_counter() - begun
 

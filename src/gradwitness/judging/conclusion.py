@@ -113,7 +113,8 @@ def conclusion(
     # A tensor without elements has no number that could be wrong or pass on a fault.
     judged = [f for f in findings if f.comparison.reason != EMPTY]
     thorough = seen.depth == FULL and not interrupted
-    again, failures = None if replayed else partial(replay, tape, steps=Trusting(trusted)), []
+    again = None if replayed else partial(replay, tape, steps=Trusting(trusted))
+    failures: list[Note] = []
     if thorough and replayed is None and not waits:
         replayed, failures = _replayed(tape, findings, Trusting(trusted))
     given = (row for sweep in seen.sweeps for row in sweep.rows())

@@ -45,7 +45,7 @@ def gradient_at(
     name: str,
     input_nr: int,
     arrived: Sequence[Value | None],
-    arithmetic: Arithmetic | None,
+    arithmetic: Arithmetic,
     sent: Value,
 ) -> Evaluate:
     """Return what computes the gradient of a step's operand at places."""

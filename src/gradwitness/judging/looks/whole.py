@@ -95,7 +95,8 @@ class Whole:
             return self._screened(value, exact(math.prod(value.shape))) if same else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
-        return self._attempt(lambda: self._summed(value, terms))
+        summed: Comparison | None = self._attempt(lambda: self._summed(value, terms))
+        return summed
 
     @staticmethod
     def _attempt(look: Callable[[], Any]) -> Any:
@@ -247,6 +248,7 @@ class Whole:
         values = self._tape.values
         step = step_of(values, call)
         arithmetic = backward_arithmetic(self._tape, node, node_run)
+        assert arithmetic is not None  # noqa: S101 (something arrived)
         arrived = [None if n is None else values[n] for n in node_run.incoming]
         sent = values[node_run.outgoing[input_nr] or 0]
         return gradient_at(step, step.inputs()[input_nr][0], input_nr, arrived, arithmetic, sent)
