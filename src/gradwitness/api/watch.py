@@ -155,16 +155,14 @@ class Witness:
             report = Awaited(*self._judge.conclude(self.tape), self._judging)
         except KeyboardInterrupt:
             # A second interrupt leaves no verdict.
-            so_far = self._judge.report_so_far(self.tape)
-            self._end(Awaited(so_far, judge=self._judging), over)
+            self._end(Awaited(self._judge.report_so_far(self.tape), judge=self._judging), over)
             raise
         self._end(report, over)
         del self._judge
 
     def _end(self, report: Awaited, over: float) -> None:
         """Take a report; ``over`` is when the block itself ended."""
-        self._report = report
-        self.ended = True
+        self._report, self.ended = report, True
         if self.sampling is not None:
             now = time.perf_counter()
             within = 0.0 if self._recorder is None else self._recorder.spent

@@ -200,8 +200,8 @@ def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 def _positional(rule: rules.Rule, call: Call) -> list[str]:
     """Return the schema's names of the arguments that are a rule's operands."""
-    others = {*rule.parameters, *rule.ignores, *_PLACEMENT}
-    return [name for name in call.arguments if name not in others]
+    others = rule.no_operands
+    return [n for n in call.arguments if n not in others and n not in _PLACEMENT]
 
 
 def operand_names(rule: rules.Rule, call: Call) -> dict[str, str]:

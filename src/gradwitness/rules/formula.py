@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 
 from gradwitness._errors import RuleError
-from gradwitness.rules.kernel_ops import polygamma, where
+from gradwitness.rules.kernel_ops import polygamma, times, where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ _CONSTANTS = {"pi": math.pi, "inf": math.inf}
 _OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
+    ast.Mult: times,
     ast.MatMult: operator.matmul,
     ast.Div: operator.truediv,
     ast.USub: operator.neg,

@@ -70,6 +70,13 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     return (((of_x ^ of_y) & chosen) ^ of_y).view(np.float64)
 
 
+def times(factor: Any, x: Any) -> Any:
+    """Multiply; by the number 1, nothing is copied."""
+    if isinstance(x, np.ndarray) and isinstance(factor, int | float) and factor == 1:
+        return x
+    return factor * x
+
+
 def power(x: Any, exponent: Any) -> Any:
     """Raise as np.power does: to 3 by products, which takes no tenth of the C library's time."""
     if isinstance(x, np.ndarray) and isinstance(exponent, int | float) and exponent == 3:
@@ -271,8 +278,11 @@ def continue_from(y: Array, start: Array, terms: int) -> Array:  # noqa: ARG001 
     """Add to a sum of so many products what it may have started from.
 
     A kernel may put the bias into its accumulator first: then every partial sum holds it, and is
-    rounded with it.
+    rounded with it. The sum is nobody else's, and what it starts from is added in place.
     """
+    shape = np.shape(start)
+    if isinstance(y, np.ndarray) and y.ndim and y.shape == np.broadcast_shapes(y.shape, shape):
+        return np.add(y, start, out=y)
     return y + start
 
 

@@ -128,6 +128,11 @@ class Rule:
     refused: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
 
+    @functools.cached_property
+    def no_operands(self) -> frozenset[str]:
+        """Names of arguments that are parameters, or ignored."""
+        return frozenset((*self.parameters, *self.ignores))
+
     def vjp(self, operand: str, text: str, *, kernel: str = "") -> Callable[[Function], Function]:
         """Register the vjp of one operand; ``text`` is its formula without the left-hand side.
 

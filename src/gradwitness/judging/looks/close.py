@@ -99,13 +99,15 @@ class Closeness:
         if not self._rounds:
             return np.array_equal(recorded, expected)
         with np.errstate(all="ignore"):
-            error = np.abs(expected - (wide(recorded) if self._stored else recorded))
-            farthest = float(error.max())
-            common = self._roundings * self._middle
+            error = expected - (wide(recorded) if self._stored else recorded)
+            farthest, common = peak_of(error), self._roundings * self._middle
             if 0 < farthest <= common:
                 # So are they all, whatever each is itself.
-                self._note(farthest / common, int(error.argmax()), expected, recorded, index)
+                if farthest > self._worst * common:
+                    at = int(np.abs(error).argmax())
+                    self._note(farthest / common, at, expected, recorded, index)
                 return True
+            error = np.abs(error)
             bound = self._allowed(np.abs(expected))
             far = ~(error <= bound)
             if far.any():

@@ -118,7 +118,7 @@ class Whole:
     def _results(self, call: Call) -> list[tuple[int, Comparison]] | None:
         if call.is_view or call.base_op in MOVES | LOOKS_UP:
             return self._moved(call)
-        self._require_numbers((*call.operands, *call.outputs))
+        self._require_numbers(call.operands)
         return self._made(call)
 
     def _made(self, call: Call) -> list[tuple[int, Comparison]] | None:
@@ -192,7 +192,7 @@ class Whole:
             return None
         if call.is_view or call.base_op in MOVES:
             return self._sent_on(node, call, node_run, sent)
-        self._require_numbers((*call.operands, *call.outputs))
+        self._require_numbers(call.operands)
         return self._gradients(node, call, node_run, sent)
 
     def _gradients(

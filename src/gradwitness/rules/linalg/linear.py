@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import accumulate_in_format, continue_from
+from gradwitness.rules.kernel_ops import accumulate_in_format, continue_from, times
 from gradwitness.rules.registry import Array, rule
 
 
@@ -24,7 +24,7 @@ mm.vjps(A="g @ B.T", B="A.T @ g")
 
 
 def _added_product(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
+    return continue_from(times(alpha, A @ B), times(beta, b), A.shape[-1])
 
 
 addmm = rule(
@@ -146,7 +146,7 @@ def _(g: Array, a: Array, b: Array, **at: Any) -> Array:
     "the summand",
 )
 def addmv(b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return continue_from(alpha * (A @ v), beta * b, A.shape[-1])
+    return continue_from(times(alpha, A @ v), times(beta, b), A.shape[-1])
 
 
 addmv.vjps(b="beta * g", A="alpha * outer(g, v)", v="alpha * (A.T @ g)")
