@@ -139,6 +139,26 @@ def test_larger_matrices_are_judged(op: Any, n: int, dtype: str) -> None:
             assert np.max(made.rigorous) < 1e-2 * np.max(np.abs(result))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "q", "off"), [(torch.float64, 0.03, 1e-11), (torch.float32, 0.5, 1e-5)]
+)
+def test_torch_s_polynomial_of_degree_8_is_wrong(dtype: torch.dtype, q: float, off: float) -> None:
+    # The exponential of [[0, q], [q, 0]] is [[cosh q, sinh q], [sinh q, cosh q]].
+    A = torch.tensor([[0, q], [q, 0]], dtype=dtype)
+    with gw.watch() as witness:
+        wrong = torch.matrix_exp(A)
+    (finding,) = witness.report.wrong
+    assert "matrix_exp" in finding.title
+    assert finding.comparison.expected in (
+        pytest.approx(np.sinh(q), rel=1e-12), pytest.approx(np.cosh(q), rel=1e-12),
+    )  # fmt: skip
+    assert abs(wrong[0, 1].item() - np.sinh(q)) > off
+    # By another polynomial, where a third number makes the norm larger, it is right.
+    larger = torch.tensor([[0, q, 0], [q, 0, 0], [0, 0, 8 * q]], dtype=dtype)
+    right = torch.matrix_exp(larger)[0, 1].item()
+    assert abs(right - np.sinh(q)) < off / 50
+
+
 def test_torch_s_exponential_of_a_matrix_is_wrong_in_bfloat16() -> None:
     # e times the identity is right; torch has numbers of 1e30, infinities and NaN.
     A = torch.eye(2, dtype=torch.bfloat16)

@@ -1,11 +1,11 @@
 """Bounds of reflections in turn: by the norm of what was off before, and number by number.
 
 A reflection H = I - t v v^H is a normal matrix, whose eigenvalues are 1 and 1 - t |v|^2. So the
-norm of an error E grows by ``|H|_2 = max(1, |1 - t |v|^2|)`` at most, which is 1 where H is unitary,
-while number by number ``|H| |E|`` may grow by 3 with each. What each adds itself, its m + 4
-roundings, is that of its formula. So r in turn are off by r times what one of them is (Higham
-2002, lemmas 19.2 and 19.3, theorem 19.4). Blocks of reflections, as LAPACK applies them, satisfy a
-bound of the same form (section 19.5): that they round in another order is not counted.
+norm of an error E grows by ``|H|_2 = max(1, |1 - t |v|^2|)`` at most, by 1 where H is unitary, and
+number by number ``|H| |E|`` may grow by 3 each time. What each adds itself, its m + 4 roundings, is
+that of its formula. So r in turn are off by r times what one of them is (Higham 2002, lemmas 19.2
+and 19.3, theorem 19.4). Blocks of reflections, as LAPACK applies them, satisfy a bound of the same
+form (section 19.5): that they round in another order is not counted.
 """
 
 from __future__ import annotations
