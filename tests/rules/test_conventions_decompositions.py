@@ -159,6 +159,24 @@ def test_torch_s_polynomial_of_degree_8_is_wrong(dtype: torch.dtype, q: float, o
     assert abs(right - np.sinh(q)) < off / 50
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_where_terms_cancel_the_bound_of_an_exponential_is_not_that_of_their_sizes(
+    dtype: torch.dtype,
+) -> None:
+    # A turn by 30 radians, and what falls by e^-30 or less; all terms with one sign make e^30.
+    turn = torch.tensor([[0.0, -30.0], [30.0, 0.0]], dtype=dtype)
+    falls = torch.tensor([[-30.0, 1.0], [0.0, -31.0]], dtype=dtype)
+    with gw.watch() as witness:
+        turned, fallen = torch.matrix_exp(turn), torch.matrix_exp(falls)
+    of_turn, of_fall = witness.report.findings
+    assert {of_turn.verdict, of_fall.verdict} == {gw.Verdict.AGREES}
+    assert of_turn.comparison.bound < 0.02
+    assert abs(turned[0, 0].item() - np.cos(30)) < 1e-4
+    # By e^-30: the squarings' errors are relative ones.
+    assert of_fall.comparison.bound < 0.1 * np.exp(-30)
+    assert abs(fallen[0, 0].item() - np.exp(-30)) < 1e-4 * np.exp(-30)
+
+
 def test_torch_s_exponential_of_a_matrix_is_wrong_in_bfloat16() -> None:
     # e times the identity is right; torch has numbers of 1e30, infinities and NaN.
     A = torch.eye(2, dtype=torch.bfloat16)
