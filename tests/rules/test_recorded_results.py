@@ -79,6 +79,17 @@ def test_nan_that_is_not_chosen_spoils_no_other_number(function: Any) -> None:
     assert D in verdicts
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (2, 0, 0), (0, 3, 3), (2, 3, 3)])
+def test_factors_of_nothing_and_of_several_matrices_agree(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    with gw.watch() as witness:
+        torch.linalg.ldl_factor(x + x.mT)
+    findings = [f for f in witness.report.findings if "ldl" in f.title]
+    assert findings
+    assert all(f.verdict is A or not f.comparison.size for f in findings)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 def test_the_determinant_of_nothing_is_1(dtype: torch.dtype) -> None:
     def determinant() -> Any:
