@@ -86,8 +86,8 @@ def test_factors_of_nothing_and_of_several_matrices_agree(shape: tuple[int, ...]
     with gw.watch() as witness:
         torch.linalg.ldl_factor(x + x.mT)
     findings = [f for f in witness.report.findings if "ldl" in f.title]
-    assert findings
-    assert all(f.verdict is A or not f.comparison.size for f in findings)
+    # Without numbers there is nothing to find, and no rule that fails.
+    assert {f.verdict for f in findings} == ({A} if x.numel() else set())
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
