@@ -143,7 +143,8 @@ def test_any_basis_of_the_vectors_of_one_value_is_taken() -> None:
     np.testing.assert_array_equal(vectors.value, turned)
     # Two sweeps of rotations for two values, one reflection from either side of 3 + 3 roundings.
     assert values.rigorous[0] == pytest.approx((2 * 6 + 24) * UNIT * np.sqrt(6), rel=1e-4)
-    assert vectors.rigorous[0, 0] == pytest.approx((2 * 6 + 24) * UNIT, rel=1e-4)
+    # Of the first number 0.6 a third counts of twice that, and of 0.8, which is in its row.
+    assert vectors.rigorous[0, 0] == pytest.approx((2 * 6 + 24) * UNIT / 0.4, rel=1e-4)
 
 
 @pytest.mark.parametrize("fault", ["turned", "longer", "exchanged", "nan"])

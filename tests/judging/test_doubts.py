@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +64,35 @@ def test_what_has_vanished_leaves_no_gradient_in_doubt() -> None:
     left = int(steps.split()[1])
     # Where float32 ends, subnormal numbers have few digits.
     assert float(share) == pytest.approx(norms[left] / norms[0], rel=1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "wrong", "verdict"), [(200, 0.0, A), (200, 1e-38, D), (30, 0.0, D)]
+)
+def test_a_start_whose_gradient_has_vanished_agrees_by_zeros_alone(
+    steps: int, wrong: float, verdict: gw.Verdict
+) -> None:
+    """Of the start: after 200 steps it is 0 in float32, after 30 it is not."""
+    torch.manual_seed(0)
+    cell, start, xs = (
+        nn.RNNCell(4, 8),
+        torch.zeros(2, 8, requires_grad=True),
+        torch.randn(200, 2, 4),
+    )
+    with gw.watch(cell, names={"start": start}) as witness:
+        h = start
+        for step in range(steps):
+            h = cell(xs[step], h)
+        torch.autograd.backward(h.square().sum())
+    assert start.grad is not None
+    assert bool(start.grad.any()) is (steps == 30)
+    tape = witness.tape
+    sent = next(row.value for row in witness.report.rows if row.name == "start")
+    array = np.full((2, 8), wrong, dtype=np.float32)
+    values = [replace(v, array=array) if v.id == sent else v for v in tape.values]
+    report = gw.judge(replace(tape, values=tuple(values)))
+    (row,) = [row for row in report.rows if row.name == "start"]
+    assert row.verdict is verdict
 
 
 class Added(torch.autograd.Function):

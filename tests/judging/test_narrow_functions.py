@@ -112,6 +112,32 @@ def test_hundreds_of_places_of_a_word_add_up_in_float32(
     assert witness.verdict is verdict
 
 
+@pytest.mark.low_precision
+@pytest.mark.parametrize("likely", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_words_as_frequent_as_in_a_language_must_add_up_in_float32(
+    dtype: torch.dtype, likely: bool
+) -> None:
+    """By Zipf's law the first of 200 words stands at a sixth of all places: some 1,400 of 8,192.
+
+    Where all are as likely, some 41 terms add up well enough in bfloat16.
+    """
+    draws = torch.Generator().manual_seed(0)
+    shares = 1 / torch.arange(1, 201) if likely else torch.ones(200)
+    words = torch.multinomial(shares / shares.sum(), 8192, replacement=True, generator=draws)
+    table = torch.randn(200, 4, generator=draws).to(torch.bfloat16).requires_grad_()
+    g = (0.1 * torch.randn(8192, 4, generator=draws) + 0.05).to(torch.bfloat16)
+    with gw.watch(names={"table": table}) as witness:
+        function: Any = Table.apply
+        torch.autograd.backward(function(table, words, dtype), g)
+    wrong = likely and dtype is torch.bfloat16
+    assert witness.verdict is (D if wrong else A)
+    exact = torch.zeros(200, 4, dtype=torch.float64).index_add_(0, words, g.double())
+    assert table.grad is not None
+    off = (table.grad.double() - exact).norm() / exact.norm()
+    assert bool(off > 0.04) is wrong
+
+
 def test_no_bound_of_a_sum_is_infinite() -> None:
     # 2^25 roundings of 2^-24: beyond Higham's gamma, and within n u.
     ones = np.broadcast_to(np.ones(1), 2**25 + 1)

@@ -139,6 +139,44 @@ def test_larger_matrices_are_judged(op: Any, n: int, dtype: str) -> None:
             assert np.max(made.rigorous) < 1e-2 * np.max(np.abs(result))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "q", "off"), [(torch.float64, 0.03, 1e-11), (torch.float32, 0.5, 1e-5)]
+)
+def test_torch_s_polynomial_of_degree_8_is_wrong(dtype: torch.dtype, q: float, off: float) -> None:
+    # The exponential of [[0, q], [q, 0]] is [[cosh q, sinh q], [sinh q, cosh q]].
+    A = torch.tensor([[0, q], [q, 0]], dtype=dtype)
+    with gw.watch() as witness:
+        wrong = torch.matrix_exp(A)
+    (finding,) = witness.report.wrong
+    assert "matrix_exp" in finding.title
+    assert finding.comparison.expected in (
+        pytest.approx(np.sinh(q), rel=1e-12), pytest.approx(np.cosh(q), rel=1e-12),
+    )  # fmt: skip
+    assert abs(wrong[0, 1].item() - np.sinh(q)) > off
+    # By another polynomial, where a third number makes the norm larger, it is right.
+    larger = torch.tensor([[0, q, 0], [q, 0, 0], [0, 0, 8 * q]], dtype=dtype)
+    right = torch.matrix_exp(larger)[0, 1].item()
+    assert abs(right - np.sinh(q)) < off / 50
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_where_terms_cancel_the_bound_of_an_exponential_is_not_that_of_their_sizes(
+    dtype: torch.dtype,
+) -> None:
+    # A turn by 30 radians, and what falls by e^-30 or less; all terms with one sign make e^30.
+    turn = torch.tensor([[0.0, -30.0], [30.0, 0.0]], dtype=dtype)
+    falls = torch.tensor([[-30.0, 1.0], [0.0, -31.0]], dtype=dtype)
+    with gw.watch() as witness:
+        turned, fallen = torch.matrix_exp(turn), torch.matrix_exp(falls)
+    of_turn, of_fall = witness.report.findings
+    assert {of_turn.verdict, of_fall.verdict} == {gw.Verdict.AGREES}
+    assert of_turn.comparison.bound < 0.02
+    assert abs(turned[0, 0].item() - np.cos(30)) < 1e-4
+    # By e^-30: the squarings' errors are relative ones.
+    assert of_fall.comparison.bound < 0.1 * np.exp(-30)
+    assert abs(fallen[0, 0].item() - np.exp(-30)) < 1e-4 * np.exp(-30)
+
+
 def test_torch_s_exponential_of_a_matrix_is_wrong_in_bfloat16() -> None:
     # e times the identity is right; torch has numbers of 1e30, infinities and NaN.
     A = torch.eye(2, dtype=torch.bfloat16)

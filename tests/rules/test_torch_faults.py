@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import functools
 from typing import TYPE_CHECKING, Any
 
 import mpmath
@@ -75,7 +76,9 @@ def test_the_exponential_of_a_matrix_has_no_digit_right_in_16_bits(dtype: torch.
     assert right.verdict is gw.Verdict.AGREES
 
 
-@pytest.mark.parametrize(("dtype", "x"), [(torch.float32, -100.0), (torch.float64, -800.0)])
+@pytest.mark.parametrize(
+    ("dtype", "x"), [(torch.float32, -100.0), (torch.float64, -800.0), (torch.bfloat16, -250.0)]
+)
 def test_soft_margin_loss_overflows_where_it_is_nearly_linear(dtype: torch.dtype, x: float) -> None:
     # log(1 + e^100) is 100 + e^-100, with the slope -1 / (1 + e^-100).
     leaf = torch.tensor([x], dtype=dtype, requires_grad=True)
@@ -91,6 +94,24 @@ def test_soft_margin_loss_overflows_where_it_is_nearly_linear(dtype: torch.dtype
     assert report.verdict is gw.Verdict.AGREES
     assert other.grad is not None
     assert other.grad.tolist() == [-1]
+
+
+def margins(x: Any, sign: Any, reduction: str) -> Any:
+    return F.soft_margin_loss(x, sign, reduction=reduction).sum()
+
+
+@pytest.mark.low_precision
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_soft_margin_loss_agrees_where_it_does_not_overflow(reduction: str) -> None:
+    torch.manual_seed(0)
+    for _ in range(20):
+        x = (85 * (2 * torch.rand(64) - 1)).bfloat16().requires_grad_()
+        sign = torch.randn(64).sign().bfloat16()
+        report = judged(functools.partial(margins, x, sign, reduction), x=x)
+        assert report.verdict is gw.Verdict.AGREES
+        forward = report.findings[0]
+        # Of the loss a twentieth would show; of e^85, nothing.
+        assert forward.comparison.detects_relative < 1 / 20
 
 
 def test_sigmoid_of_a_complex_number_overflows_where_it_is_nearly_0() -> None:

@@ -6,11 +6,15 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from gradwitness.engine.floats import is_inexact, limits
 from gradwitness.judging.comparison import mismatch, nothing, unjudged
 from gradwitness.judging.doubts import counted, is_carried, shows
 from gradwitness.judging.finding import Row
 from gradwitness.judging.lineage import Lineage
 from gradwitness.judging.meant_hooks import CHANGED, behind_hooks
+from gradwitness.judging.records import largest
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -92,6 +96,8 @@ def finished(
         place = row.sweep, input_nr, row.value
         row = replace(row, comparison=received.get(place, row.comparison))
         comparison = behind_hooks(row, records) if row.sweep in hooked else row.comparison
+        if replayed is not None and _is_underflow(row, replayed, records):
+            row = replace(row, doubt=0.0)
         doubtful = shows(row)
         comparison = comparison if doubtful else counted(replace(row, comparison=comparison))
         verdict, reason, inherited = traced[doubtful].verdict(row.sweep, input_nr, comparison)
@@ -118,6 +124,18 @@ def _digits(row: Row, tape: Tape, replayed: Replay | None) -> float:
     if replayed is None or row.value is None:
         return row.digits
     return replayed.digits(row.sweep, (row.node, row.input_nr), tape.values[row.value].array)
+
+
+def _is_underflow(row: Row, replayed: Replay, records: Records) -> bool:
+    """Whether a gradient is 0 throughout, and float64's rounds to that in its format.
+
+    Then no doubt about a step on the way matters.
+    """
+    expected = replayed.gradient(row.sweep, row.node, row.input_nr)
+    if expected is None or row.value is None or not (row.doubt and is_inexact(row.dtype)):
+        return False
+    least = float(limits(row.dtype).smallest_subnormal)
+    return largest(expected) < least / 2 and not np.any(records(row.value))
 
 
 def _traced(tape: Tape, findings: list[Finding]) -> dict[bool, Lineage]:

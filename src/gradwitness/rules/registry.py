@@ -93,8 +93,8 @@ class Rule:
     apart_for : dict
         By operand name: the same for its gradient alone, where that may be computed along others.
     moves : bool
-        Whether what it computes along such axes may come through unrounded, as numbers that are
-        only moved do. (What is computed element by element always may.)
+        Whether what it computes may come through unrounded, as numbers that are only moved do.
+        (What is computed element by element always may.) Then NaN that came in spoils no other.
     gradients : dict
         By operand name; an operand that is absent here is not differentiable.
     precise : dict

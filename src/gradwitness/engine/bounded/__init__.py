@@ -27,6 +27,7 @@ from gradwitness.engine.bounded import cumulative as cumulative
 from gradwitness.engine.bounded import eigenpairs as eigenpairs
 from gradwitness.engine.bounded import exponential as exponential
 from gradwitness.engine.bounded import fourier as fourier
+from gradwitness.engine.bounded import householder as householder
 from gradwitness.engine.bounded import kernel_ops as kernel_ops
 from gradwitness.engine.bounded import ldl as ldl
 from gradwitness.engine.bounded import movement as movement

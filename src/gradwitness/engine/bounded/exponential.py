@@ -10,6 +10,9 @@ products, some of which cancel, are c times those of the series at most. So, num
 * what the series leaves out after the power m of S = |A| / 2^s is at most ``S^(m+1) E / (m+1)!``,
   which s squarings make ``2^s S^(m+1) exp(|A|) / (m+1)!``: all of these commute;
 * what moves A by at most e moves exp(A) by exp(|A| + e) - exp(|A|): so it is for every power.
+
+Where terms cancel, exp(A) is much smaller than exp(|A|). So squarings are also followed as they
+are: of X, off by D at most, that adds ``|X| D + D |X| + D D``, and ``gamma_n (|X| + D)^2``.
 """
 
 from __future__ import annotations
@@ -61,18 +64,25 @@ _POLYNOMIALS = (
 _HALVED = {"single": 3.010066, "double": 1.090863}
 
 
-def _squarings(norm: float, kind: str) -> int:
+# By how much more, or less, rounding may make a norm.
+_NEAR = 2.0**-20
+
+
+def _squarings(norm: float, kind: str, near: float = _NEAR) -> int:
     """Return the number of squarings; one more where rounding could change it."""
-    ratio = norm * (1 + 2.0**-20) / _HALVED[kind]
+    ratio = norm * (1 + near) / _HALVED[kind]
     return max(0, math.ceil(math.log2(ratio))) if ratio > 0 else 0
+
+
+def _first(norm: float, n: int, kind: str, growth: Callable[[float], float]) -> float:
+    """Return the error of the polynomial, relative to exp(|A| / 2^s)."""
+    chosen = next(p for p in _POLYNOMIALS if norm * (1 + _NEAR) <= getattr(p, kind))
+    return chosen.cancels * growth(max(chosen.products * n + chosen.others, LIBRARY))
 
 
 def _relative(norm: float, n: int, kind: str, growth: Callable[[float], float]) -> float:
     """Return the error of the result relative to exp(|A|), entry by entry."""
-    steps = _squarings(norm, kind)
-    chosen = next(p for p in _POLYNOMIALS if norm * (1 + 2.0**-20) <= getattr(p, kind))
-    roundings = max(chosen.products * n + chosen.others, LIBRARY)
-    first = math.log1p(chosen.cancels * growth(roundings))
+    steps, first = _squarings(norm, kind), math.log1p(_first(norm, n, kind, growth))
     return _grown(2.0**steps * first + (2.0**steps - 1) * math.log1p(growth(n)))
 
 
@@ -80,12 +90,31 @@ def _grown(exponent: float) -> float:
     return math.expm1(exponent) if exponent < 1 else math.inf
 
 
-def _left_out(sizes: Plain, norm: float, kind: str) -> Plain:
-    """Return the truncation error for one matrix, as a factor of exp(|A|)."""
-    steps = _squarings(norm, kind)
-    degree = next(p.degree for p in _POLYNOMIALS if norm * (1 - 2.0**-20) <= getattr(p, kind))
+def _left_out(sizes: Plain, norm: float, kind: str, steps: int) -> Plain:
+    """Return the truncation error of one polynomial, as a factor of exp(|A| / 2^s)."""
+    degree = next(p.degree for p in _POLYNOMIALS if norm * (1 - _NEAR) <= getattr(p, kind))
     power: Plain = np.linalg.matrix_power(sizes / 2**steps, degree + 1)
-    return power * (2.0**steps / math.factorial(degree + 1))
+    return power / math.factorial(degree + 1)
+
+
+def _followed(
+    A: Plain, e: Plain, norm: float, kind: str, growth: Callable[[float], float]
+) -> Plain:
+    """Return the error of one matrix's exponential, squaring by squaring."""
+    n, bound = A.shape[-1], np.zeros(A.shape)
+    first = _first(norm, n, kind, growth)
+    for steps in {_squarings(norm, kind), _squarings(norm, kind, -_NEAR)}:
+        scaled, moved = A / 2**steps, e / 2**steps
+        X, sizes = scipy.linalg.expm(scaled), np.abs(scaled)
+        majorant = scipy.linalg.expm(sizes + moved)
+        D = first * majorant + _left_out(np.abs(A), norm, kind, steps) @ majorant
+        D = D + majorant - scipy.linalg.expm(sizes)
+        for _ in range(steps):
+            reach = np.abs(X) + D
+            D = reach @ D + D @ np.abs(X) + growth(n) * (reach @ reach)
+            X = X @ X
+        bound = np.maximum(bound, D)
+    return bound
 
 
 @stands_for(exponential)
@@ -100,9 +129,14 @@ def _exponential(func: Any, A: Bounded) -> Bounded:
     sizes = np.abs(A.value)
     majorant = np.reshape(scipy.linalg.expm(sizes), (-1, n, n))
     norms = np.ravel(np.max(np.sum(sizes, axis=-2), axis=-1))
-    pairs = zip(np.reshape(sizes, (-1, n, n)), norms, strict=True)
-    rest = np.array([_left_out(matrix, norm, kind) for matrix, norm in pairs])
-
+    matrices = np.reshape(A.value, (-1, n, n))
+    steps = [_squarings(norm, kind) for norm in norms]
+    rest = np.array(
+        [
+            2.0**s * _left_out(np.abs(matrix), norm, kind, s)
+            for matrix, norm, s in zip(matrices, norms, steps, strict=True)
+        ]
+    )
     each = PRODUCT if is_complex(A) else 1.0
 
     def off(e: Error, growth: Callable[[float], float]) -> Plain:
@@ -113,10 +147,13 @@ def _exponential(func: Any, A: Bounded) -> Bounded:
         # An entry that is 0 in every power has no error.
         bound = np.where(majorant == 0, 0.0, parts[:, None, None] * majorant + rest @ majorant)
         bound = np.reshape(bound, value.shape)
-        if e is None:
-            return bound
-        more = scipy.linalg.expm(sizes + e) - np.reshape(majorant, value.shape)
-        return np.asarray(bound + more * (1 + np.max(parts)))
+        moved = np.zeros(value.shape) if e is None else e
+        if e is not None:
+            more = scipy.linalg.expm(sizes + e) - np.reshape(majorant, value.shape)
+            bound = bound + more * (1 + np.max(parts))
+        singly = zip(matrices, np.reshape(moved, matrices.shape), norms, strict=True)
+        closely = np.array([_followed(*one, kind, grown) for one in singly])
+        return np.asarray(np.fmin(bound, np.reshape(closely, value.shape)))
 
     return Bounded(value, arithmetic, *map(off, A.errors, arithmetic.growths))
 

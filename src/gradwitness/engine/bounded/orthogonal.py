@@ -12,7 +12,8 @@ numbers a product and its sum count 3 each, and a quotient 13: 5 times as many a
 
 Recorded vectors that satisfy these within the probable growth of r roundings are used as they are.
 Those that violate even the worst case are refuted: the witness's own vectors take their place. In
-between, the step is inconclusive.
+between, the step is inconclusive. The bound of a number is a change that breaks an equation by
+``gamma_r`` at least.
 """
 
 from __future__ import annotations
@@ -102,11 +103,46 @@ def _holds(arithmetic: Arithmetic, roundings: int, off: Plain) -> Plain:
 
 
 def _judged(
-    arithmetic: Arithmetic, roundings: int, holds: Plain, recorded: Plain, own: Plain
+    arithmetic: Arithmetic,
+    roundings: int,
+    holds: Plain,
+    recorded: Plain,
+    own: Plain,
+    reach: Plain,
 ) -> Bounded:
+    """Return the vectors to compare with; ``reach`` is how an equation changes with each number."""
     value = np.where(holds[..., None, None], recorded, own)
-    errors = (np.full(value.shape, growth(roundings)) for growth in arithmetic.growths)
+    errors = (_shown(growth(roundings), reach) for growth in arithmetic.growths)
     return Bounded(value, arithmetic, *errors)
+
+
+def _shown(growth: float, reach: Plain) -> Plain:
+    """Return a change of a number that shows, where an equation changes by its multiple.
+
+    To second order, a third of a vector's squared length changes with the square.
+    """
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.minimum(growth / reach, np.sqrt(3 * growth)))
+
+
+def _along(X: Plain) -> Plain:
+    """Return a third of how the products of columns change with each number of a matrix.
+
+    That with another column changes by what stands there in the same row, and its own square twice
+    by itself.
+    """
+    size = np.abs(X)
+    if X.shape[-1] < 2:
+        return np.asarray(2 * size / 3)
+    ordered = np.sort(size, axis=-1)
+    largest, next_one = ordered[..., -1:], ordered[..., -2:-1]
+    others = np.where(size < largest, largest, next_one)
+    return np.asarray(np.maximum(2 * size, others) / 3)
+
+
+def _kept(values: Plain, own: Bounded) -> Plain:
+    """Return recorded values where they are right ones, and elsewhere the witness's own."""
+    return np.where(np.abs(values - own.value) <= own.rigorous, values, own.value)
 
 
 def _values(A: Bounded, values: Plain, roundings: int) -> Bounded:
@@ -129,10 +165,12 @@ def _spectrum(func: Any, A: Bounded, *, values: Plain, vectors: Plain) -> tuple[
     bounded_values = _values(A, own_values, roundings)
     if not vectors.size:
         return bounded_values, vectors
-    residual = _residual(A.value @ vectors, vectors * values[..., None, :])
+    residual = _residual(A.value @ vectors, vectors * _kept(values, bounded_values)[..., None, :])
     off = np.maximum(_parts(residual, size_of(A.value)) / 3, _defect(vectors) / 3)
     holds = _holds(A.arithmetic, roundings, off)
-    return bounded_values, _judged(A.arithmetic, roundings, holds, vectors, own_vectors)
+    return bounded_values, _judged(
+        A.arithmetic, roundings, holds, vectors, own_vectors, _along(vectors)
+    )
 
 
 @stands_for(over_gaps)
@@ -164,7 +202,7 @@ def _singular_factors(
     if not U.size:
         return left, bounded_values, right
     # Vectors without a singular value have image 0.
-    diagonal = S[..., None, :] * np.eye(k)
+    diagonal = _kept(S, bounded_values)[..., None, :] * np.eye(k)
     image = A.value @ adjoint(Vh) - U[..., :k] @ _widened(diagonal, Vh.shape[-2])
     other = adjoint(A.value) @ U - adjoint(Vh[..., :k, :]) @ _widened(diagonal, U.shape[-1])
     residual = np.maximum(_residual(image, 0.0), _residual(other, 0.0))
@@ -172,9 +210,9 @@ def _singular_factors(
     off = np.maximum(_parts(residual, size_of(A.value)) / 3, defect / 3)
     holds = _holds(A.arithmetic, roundings, off)
     return (
-        _judged(A.arithmetic, roundings, holds, U, left),
+        _judged(A.arithmetic, roundings, holds, U, left, _along(U)),
         bounded_values,
-        _judged(A.arithmetic, roundings, holds, Vh, right),
+        _judged(A.arithmetic, roundings, holds, Vh, right, turned(_along(turned(Vh)))),
     )
 
 
@@ -191,18 +229,21 @@ def _orthogonal_factors(func: Any, A: Bounded, *, Q: Plain, R: Plain) -> tuple[A
         part = np.sqrt(np.sum(np.abs(A.value - Q @ upper) ** 2, axis=-2, keepdims=True))
         part = _parts(part, lengths) / (1 + np.sqrt(k))
         defect = _defect(Q) / 3
+        reach = np.asarray(1 / (1 + np.sqrt(k)))
     else:
         # R^T R is (A + D)^T (A + D).
         part = np.abs(adjoint(upper) @ upper - adjoint(A.value) @ A.value)
         part = _parts(part, lengths * turned(lengths)) / 3
         defect = np.asarray(0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reach = _along(np.where(lengths > 0, upper / lengths, 1))
     off = np.maximum(np.max(part, axis=(-2, -1), initial=0.0), defect)
     holds = _holds(arithmetic, roundings, off)
     value = np.where(holds[..., None, None], upper, triangle)
-    size = np.broadcast_to(lengths, value.shape) * np.tri(*value.shape[-2:][::-1]).T
-    errors = (size * growth(roundings) for growth in arithmetic.growths)
+    sizes = np.broadcast_to(lengths, value.shape) * np.tri(*value.shape[-2:][::-1]).T
+    errors = (sizes * _shown(growth(roundings), reach) for growth in arithmetic.growths)
     bounded_R = Bounded(value, arithmetic, *errors)
-    return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), bounded_R
+    return (_judged(arithmetic, roundings, holds, Q, own, _along(Q)) if Q.size else Q), bounded_R
 
 
 def _columns_of(packed: Plain, tau: Plain) -> Plain:

@@ -55,7 +55,7 @@ def steps(A: Any, count: int, quotients: int = 1) -> float:
 def _factors(A: Plain) -> tuple[Plain, Plain]:
     """Return |L| |U|, in the order of A's rows, and the sizes of U's diagonal."""
     if not A.size:
-        return A, np.diagonal(A, axis1=-2, axis2=-1)
+        return np.abs(A), np.abs(np.diagonal(A, axis1=-2, axis2=-1))
     p, lower, upper = scipy.linalg.lu(A)
     product: Plain = np.abs(p @ lower) @ np.abs(upper)
     return product, np.abs(np.diagonal(upper, axis1=-2, axis2=-1))

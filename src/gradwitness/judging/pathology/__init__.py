@@ -22,6 +22,7 @@ from gradwitness.judging.pathology.lost_sums import LostSums
 from gradwitness.judging.pathology.nonfinite import Nonfinite
 from gradwitness.judging.pathology.overwritten import Overwritten
 from gradwitness.judging.pathology.probabilities import Probabilities
+from gradwitness.judging.pathology.saturated import Saturated
 from gradwitness.judging.pathology.sight import Sight
 from gradwitness.judging.pathology.stale import Stale
 from gradwitness.judging.pathology.targets import Targets
@@ -59,6 +60,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     DeadUnits,
     LostDigits,
     LostSums,
+    Saturated,
     Vanishing,
     Alignments,
     Branches,

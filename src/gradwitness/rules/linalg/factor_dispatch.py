@@ -130,6 +130,13 @@ def reflectors(
 
 
 @replaceable
+def householder(X: Array, v: Array, factor: Array, *, right: bool = False) -> Array:
+    """Return (I - factor v v^H) X, v being a column; or X (I - factor v v^H), on its right."""
+    scaled = factor[..., None, None] * v
+    return X - (X @ scaled) * adjoint(v) if right else X - scaled * (adjoint(v) @ X)
+
+
+@replaceable
 def reflected(B: Array, *, count: int) -> Array:  # noqa: ARG001 (the bound depends on it)
     """Return columns after so many reflections and their inverses, which only round."""
     return B

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradwitness.rules.linalg.factor_dispatch import reflectors
+from gradwitness.rules.linalg.factor_dispatch import householder, reflectors
 from gradwitness.rules.linalg.solving import adjoint
 from gradwitness.rules.registry import Array, rule
 
@@ -26,11 +26,6 @@ def _vector(A: Array, i: int) -> Array:
     return np.expand_dims(np.where(rows > i, A[..., i], np.where(rows == i, 1.0, 0.0)), -1)
 
 
-def _reflected(v: Array, factor: Array, X: Array) -> Array:
-    """Return (I - factor v v^T) X."""
-    return X - factor[..., None, None] * v * (adjoint(v) @ X)
-
-
 @rule(
     "aten.linalg_householder_product",
     "y = reflections(A, tau)",
@@ -42,7 +37,7 @@ def _reflected(v: Array, factor: Array, X: Array) -> Array:
 def householder_product(A: Array, tau: Array) -> Array:
     Q = np.zeros_like(A) + np.asarray(np.eye(*A.shape[-2:]), like=A)
     for i in reversed(range(tau.shape[-1])):
-        Q = _reflected(_vector(A, i), tau[..., i], Q)
+        Q = householder(Q, _vector(A, i), tau[..., i])
     return Q
 
 
@@ -65,9 +60,9 @@ def _swept(
         v, t = _vector(A, i), np.conjugate(tau[..., i]) if backwards else tau[..., i]
         # The inverse reflects along the same vector: its factor is t / (t |v|^2 - 1).
         square = np.sum(np.real(np.conjugate(v) * v), axis=(-2, -1))
-        K = _reflected(v, t / (t * square - 1), K)
+        K = householder(K, v, t / (t * square - 1))
         yield i, v, t[..., None], K
-        K = adjoint(_reflected(v, np.conjugate(t), adjoint(K)))
+        K = householder(K, v, t, right=True)
 
 
 def _to_vectors(g: Array, y: Array, A: Array, tau: Array, backwards: bool = False) -> Array:
@@ -106,7 +101,7 @@ def _applied(A: Array, tau: Array, C: Array, left: bool, transpose: bool) -> Arr
     X, count = _as_left(C, left), tau.shape[-1]
     inverse = transpose is left
     for i in range(count) if inverse else reversed(range(count)):
-        X = _reflected(_vector(A, i), np.conjugate(tau[..., i]) if inverse else tau[..., i], X)
+        X = householder(X, _vector(A, i), np.conjugate(tau[..., i]) if inverse else tau[..., i])
     return _as_left(X, left)
 
 

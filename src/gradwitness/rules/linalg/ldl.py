@@ -24,7 +24,7 @@ def blocks(pivots: Array) -> Iterator[tuple[int, int, int, int]]:
     """Yield each block's first row and the row after it, and the two rows that are exchanged."""
     k = 0
     while k < len(pivots):
-        end = k + (1 if pivots[k] > 0 else 2)
+        end = k + (1 if pivots[k] > 0 or k + 1 == len(pivots) else 2)
         yield k, end, end - 1, abs(int(pivots[k])) - 1
         k = end
 
@@ -97,6 +97,16 @@ def symmetric_product(LD: Array, *, pivots: Array, hermitian: bool) -> Array:
     return found
 
 
+def _placed(pivots: Array) -> Array:
+    """Return pivots that name rows which were left, both of a block of two the same one."""
+    placed, n = np.array(pivots), pivots.shape[-1]
+    for at in np.ndindex(pivots.shape[:-1]):
+        for k, end, _, other in blocks(placed[at]):
+            row = min(max(other + 1, end), n)
+            placed[at][k:end] = row if end - k == 1 else -row
+    return placed
+
+
 @rule(
     "aten.linalg_ldl_factor_ex",
     "y = symmetric_factors(A, pivots, hermitian), pivots, None",
@@ -106,7 +116,8 @@ def symmetric_product(LD: Array, *, pivots: Array, hermitian: bool) -> Array:
 def ldl_factor(
     A: Array, *, hermitian: bool = False, LD: Array, pivots: Array
 ) -> tuple[Array, Array, None]:
-    return symmetric_factors(A, LD=LD, pivots=pivots, hermitian=hermitian), pivots, None
+    places = _placed(pivots)
+    return symmetric_factors(A, LD=LD, pivots=places, hermitian=hermitian), places, None
 
 
 @rule(

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from gradwitness.rules.elementwise.pointwise import sigmoid_of
-from gradwitness.rules.kernel_ops import where
+from gradwitness.rules.kernel_ops import round_as_kernel, where
 from gradwitness.rules.loss.losses import MEAN, reduced, share
 from gradwitness.rules.registry import Array, rule
 
@@ -115,6 +115,15 @@ def _(
     return shared(slope * g, x, weight, reduction)
 
 
+# From here on, e^z may be off by more than itself in 16 bits: what is off is counted in z.
+_STEEP = 16
+
+
+def _log_of_exp(z: Array) -> Array:
+    """Return z as e^z holds it: a rounding of e^z, also by a library, is less than one of z."""
+    return round_as_kernel(z)
+
+
 @rule(
     "aten.soft_margin_loss",
     "y = reduce(log1p(exp(-t * x)), reduction)",
@@ -124,13 +133,14 @@ def _(
 )
 def soft_margin_loss(x: Array, t: Array, *, reduction: int = MEAN) -> Array:
     z = -t * x
-    e = np.exp(z)
-    # Where e overflows, log(1 + e) is z.
-    return reduced(where(np.isinf(e), z, np.log1p(e)), reduction)
+    large = _log_of_exp(np.maximum(z, _STEEP))
+    large = large + np.log1p(np.exp(-large))
+    return reduced(where(z > _STEEP, large, np.log1p(np.exp(np.minimum(z, _STEEP)))), reduction)
 
 
 @soft_margin_loss.vjp("x", "-g * t * exp(-t * x) / (1 + exp(-t * x)) / share(x, reduction)")
 def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    z = np.exp(-t * x)
-    part = where(np.isinf(z), 1, z / (1 + z))
+    z = -t * x
+    e = np.exp(np.minimum(z, _STEEP))
+    part = where(z > _STEEP, sigmoid_of(_log_of_exp(np.maximum(z, _STEEP))), e / (1 + e))
     return -t * part * share(x.size, reduction) * g

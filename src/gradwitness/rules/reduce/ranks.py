@@ -73,6 +73,7 @@ def _enter_median(op: str, skips_nan: bool, of_what: str) -> None:
         meaning=f"gives the gradient to the median{of_what}, the lower of two, along an axis to "
         "the one whose index the forward pass returned, else in equal shares to all that tie",
         given={"index": 1},
+        moves=True,
     )
     def median(x: Array, *, dim: int | None = None, keepdim: bool = False, index: Array) -> Any:
         rank = _middle(plain(x), dim, skips_nan)

@@ -24,22 +24,31 @@ def _count(offsets: Array, last: bool) -> int:
     return int(offsets.size - last)
 
 
-def _largest(rows: Array, bag: Array, count: int) -> Array:
-    """Return the largest element of each bag along its rows; 0 in an empty bag."""
-    out = np.zeros_like(rows, shape=(count, rows.shape[1]))
+def _largest(
+    rows: Array, named: Array, bag: Array, count: int, recorded: Array
+) -> tuple[Array, Array]:
+    """Return the largest element of each bag along its rows, 0 in an empty bag, and whose it is.
+
+    Where several are as large, the recorded index is taken if it is one of theirs.
+    """
+    out, chosen = np.zeros_like(rows, shape=(count, rows.shape[1])), np.array(recorded)
     for k in np.unique(bag):
-        out[k] = np.max(rows[bag == k], axis=0)
-    return out
+        own, members = rows[bag == k], named[bag == k]
+        out[k] = np.max(own, axis=0)
+        largest = np.equal(own, out[k]) | np.isnan(own)
+        is_right = np.any(largest & (members[:, None] == recorded[k]), axis=0)
+        chosen[k] = np.where(is_right, recorded[k], members[np.argmax(largest, axis=0)])
+    return out, chosen
 
 
 @rule(
     "aten._embedding_bag",
     "y = bags(weight, indices, offsets, mode, per_sample_weights, include_last_offset, "
-    "padding_idx), bag, sizes, chosen",
+    "padding_idx), None, None, chosen if mode == 2 else None",
     meaning="adds each bag's gradient to the rows that are in it, divided by their number for a "
     "mean; for the largest to those whose index the forward pass returned",
     ignores=("sparse",),
-    given={"bag": 1, "sizes": 2, "chosen": 3},
+    given={"chosen": 3},
 )
 def embedding_bag(
     weight: Array,
@@ -51,10 +60,8 @@ def embedding_bag(
     mode: int = 0,
     include_last_offset: bool = False,
     padding_idx: int = -1,
-    bag: Array,
-    sizes: Array,
     chosen: Array,
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, None, None, Array | None]:
     of, kept = _bags(indices, offsets, include_last_offset, padding_idx)
     count = _count(offsets, include_last_offset)
     rows = np.take(weight, indices[kept], axis=0)
@@ -64,8 +71,9 @@ def embedding_bag(
         total = rows_added(rows, of[kept], count)
         if mode == _MEAN:
             total = total / np.maximum(np.bincount(of[kept], minlength=count), 1)[:, None]
-        return total, bag, sizes, chosen
-    return _largest(rows, of[kept], count), bag, sizes, chosen
+        return total, None, None, None
+    total, own = _largest(rows, indices[kept], of[kept], count, chosen)
+    return total, None, None, own
 
 
 @embedding_bag.vjp(

@@ -284,6 +284,7 @@ def _(g: Array, x: Array, indices: Indices, *, accumulate: bool) -> Array:
     "aten.where",
     "y = where(condition, a, b)",
     meaning="sends each gradient to the branch that was taken",
+    moves=True,
 )
 def where(condition: Array, a: Array, b: Array) -> Array:
     return chosen(condition, a, b)
@@ -297,6 +298,7 @@ where.vjps(a="where(condition, g, 0)", b="where(condition, 0, g)")
     "y = where(mask, value, x)",
     meaning="stops the gradient where the mask was filled; the value gets the sum of what it "
     "stopped",
+    moves=True,
 )
 def masked_fill(x: Array, mask: Array, value: Array) -> Array:
     return chosen(mask, value, x)
