@@ -140,6 +140,15 @@ def conclusion(
     return _final((*findings, *doubts), tuple(rows), notes)
 
 
+def _untold(kind: str, what: str, reason: str) -> tuple[Note, ...]:
+    """Return notes on what no verdict depends on, and why it is missing."""
+    note = Note(kind, f"{what}: {reason}.")
+    return (note, _PLEASE) if reason.startswith(FAILED) else (note,)
+
+
+_no_digits = partial(_untold, "no digits", "The float64 replay, which tells how many are right")
+
+
 def completed(seen: Seen, tape: Tape, *, first: Report) -> Report:
     """Return a report in which everything agrees with what the float64 replay tells.
 
@@ -148,15 +157,20 @@ def completed(seen: Seen, tape: Tape, *, first: Report) -> Report:
     JudgingInterrupted
         If a Ctrl-C comes in between: with what was known before.
     """
-    try:
+
+    def whole() -> Report:
         replayed, failures = _replayed(tape, first.findings, Trusting(()))
         rows = tuple(with_digits(first.rows, tape, replayed))
-        again = partial(replay, tape)
-        notes = _notes(seen, Judgement(tape, first.findings, rows, replayed, again))
+        judged = Judgement(tape, first.findings, rows, replayed, partial(replay, tape))
+        return replace(first, rows=rows, notes=(*first.notes, *_notes(seen, judged), *failures))
+
+    def without(reason: str) -> Report:
+        return replace(first, notes=(*first.notes, *_no_digits(reason)))
+
+    try:
+        return attempt(whole, without)
     except KeyboardInterrupt:
-        told = (*first.notes, _no_digits("interrupted before it was over"))
-        raise JudgingInterrupted(replace(first, notes=told)) from None
-    return _final(first.findings, rows, (*first.notes, *notes, *failures))
+        raise JudgingInterrupted(without("interrupted before it was over")) from None
 
 
 def _replayed(
@@ -168,15 +182,13 @@ def _replayed(
     reasons: list[str] = []
     replayed = attempt(partial(replayed_gradients, tape, steps), reasons.append)
     reported = {finding.comparison.reason for finding in findings}
-    return replayed, [_no_digits(reason) for reason in reasons if reason not in reported]
-
-
-def _no_digits(reason: str) -> Note:
-    return Note("no digits", f"The float64 replay, which tells how many are right: {reason}.")
+    untold = [reason for reason in reasons if reason not in reported]
+    return replayed, [note for reason in untold for note in _no_digits(reason)]
 
 
 def _notes(seen: Seen, judgement: Judgement) -> tuple[Note, ...]:
-    return tuple(filterfalse(_is_meant, seen.panel.notes(judgement)))
+    notes = attempt(lambda: seen.panel.notes(judgement), partial(_untold, "no notes", "All others"))
+    return tuple(filterfalse(_is_meant, notes))
 
 
 def without_steps(failures: Sequence[str]) -> Report:
@@ -217,9 +229,13 @@ def _final(
     findings: tuple[Finding, ...], rows: tuple[Row, ...] = (), notes: tuple[Note, ...] = ()
 ) -> Report:
     """Return a report; if gradwitness itself failed, with a note that asks for a bug report."""
-    if any(finding.comparison.reason.startswith(FAILED) for finding in findings):
-        notes = (*notes, _PLEASE)
-    return Report(findings, rows, notes)
+    report = Report(findings, rows, notes)
+    return replace(report, notes=(*notes, _PLEASE)) if has_failed(report) else report
+
+
+def has_failed(report: Report) -> bool:
+    """Whether gradwitness itself failed at a step, or afterwards."""
+    return any(finding.comparison.reason.startswith(FAILED) for finding in report.findings)
 
 
 _PLEASE = Note(

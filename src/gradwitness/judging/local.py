@@ -13,11 +13,18 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.judging import large_steps
-from gradwitness.judging.accused import Accused, settled, unmeasured
+from gradwitness.judging.accused import settled, unmeasured
 from gradwitness.judging.came_in import agreed, finite, forgiven
 from gradwitness.judging.causes import Guilty
 from gradwitness.judging.compare import Comparison, in_turn, settled_by, unjudged
-from gradwitness.judging.conclusion import Seen, attempt, completed, conclusion, without_steps
+from gradwitness.judging.conclusion import (
+    Seen,
+    attempt,
+    completed,
+    conclusion,
+    has_failed,
+    without_steps,
+)
 from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.looks.fast import Fast
@@ -155,17 +162,17 @@ class Judge:
     def conclude(self, tape: Tape) -> tuple[Report, Callable[[], Report] | None]:
         """Return the judgement of everything reported, and what completes it if it is not whole.
 
-        Where every step and every gradient agrees, the float64 replay changes no verdict: it tells
-        how many digits are right, and some notes rest on it. So it can wait until somebody asks.
+        Where every step of torch's own agrees, the float64 replay changes no verdict: it tells how
+        many digits are right, and some notes rest on it. So it can wait until somebody asks.
         """
-        agree = all(
-            f.verdict is Verdict.AGREES and not isinstance(f, Accused) for f in self._findings
-        )
+        agree = all(f.verdict is Verdict.AGREES and not f.grade for f in self._findings)
         if agree and self._depth == FULL and tape.complete and not tape.failures:
             first = self._reported(tape, partial(conclusion, settle=settled, waits=True))
             if first.verdict is Verdict.AGREES:
                 self._records.forget()
                 return first, partial(self._reported, tape, partial(completed, first=first))
+            if has_failed(first):
+                return first, None
         return self.report(tape), None
 
     def report_so_far(self, tape: Tape) -> Report:

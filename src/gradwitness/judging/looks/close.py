@@ -34,7 +34,7 @@ _OF_ITSELF = 8
 _SINGLE = unit_roundoff("float32")
 # Only these are so much coarser than float64 that it counts as exact.
 _COARSER = frozenset(["float32", "complex64", "bfloat16", "float16"])
-_ZERO_WHERE_EXACT = "error", "bound", "ratio", "detects", "detects_relative"
+_ZERO_WHERE_EXACT = "error", "bound", "ratio", "ulps", "detects", "detects_relative"
 
 
 def exact(size: int) -> Comparison:
