@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,10 @@ class Awaited:
         self.first = first.judging(judge)
         self._completed = completed
         self._judge = judge
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What completes a report stays where the block ran: copies and pickles have it all.
+        return {"first": self.whole, "_completed": None, "_judge": self._judge}
 
     @property
     def whole(self) -> Report:

@@ -132,7 +132,7 @@ def conclusion(
         with_left_open(tape, findings, rows, seen.records, off) if thorough else (rows, [])
     )
     rows, cut, more = without_cut(tape, rows)
-    told_of = () if waits else _notes(seen, Judgement(tape, findings, rows, replayed, again))
+    told_of = () if waits else _notes(seen.panel, Judgement(tape, findings, rows, replayed, again))
     notes = (*unfelt, *along.notes(rows), *more, *told_of, *failures)
     doubts = (*grown, *hidden, *cut, *_incomplete(tape.failures), *cut_short(tape, rows))
     doubts += _interrupted(seen.steps, steps_of(tape)) if interrupted else ()
@@ -149,8 +149,10 @@ def _untold(kind: str, what: str, reason: str) -> tuple[Note, ...]:
 _no_digits = partial(_untold, "no digits", "The float64 replay, which tells how many are right")
 
 
-def completed(seen: Seen, tape: Tape, *, first: Report) -> Report:
+def completed(panel: Panel, tape: Tape, first: Report) -> Report:
     """Return a report in which everything agrees with what the float64 replay tells.
+
+    What judged the steps is not needed any more, and may go.
 
     Raises
     ------
@@ -162,7 +164,7 @@ def completed(seen: Seen, tape: Tape, *, first: Report) -> Report:
         replayed, failures = _replayed(tape, first.findings, Trusting(()))
         rows = tuple(with_digits(first.rows, tape, replayed))
         judged = Judgement(tape, first.findings, rows, replayed, partial(replay, tape))
-        return replace(first, rows=rows, notes=(*first.notes, *_notes(seen, judged), *failures))
+        return replace(first, rows=rows, notes=(*first.notes, *_notes(panel, judged), *failures))
 
     def without(reason: str) -> Report:
         return replace(first, notes=(*first.notes, *_no_digits(reason)))
@@ -186,8 +188,8 @@ def _replayed(
     return replayed, [note for reason in untold for note in _no_digits(reason)]
 
 
-def _notes(seen: Seen, judgement: Judgement) -> tuple[Note, ...]:
-    notes = attempt(lambda: seen.panel.notes(judgement), partial(_untold, "no notes", "All others"))
+def _notes(panel: Panel, judgement: Judgement) -> tuple[Note, ...]:
+    notes = attempt(lambda: panel.notes(judgement), partial(_untold, "no notes", "All others"))
     return tuple(filterfalse(_is_meant, notes))
 
 

@@ -170,7 +170,8 @@ class Judge:
             first = self._reported(tape, partial(conclusion, settle=settled, waits=True))
             if first.verdict is Verdict.AGREES:
                 self._records.forget()
-                return first, partial(self._reported, tape, partial(completed, first=first))
+                self._memory.settle(tape)
+                return first, partial(completed, self._panel, tape, first)
             if has_failed(first):
                 return first, None
         return self.report(tape), None

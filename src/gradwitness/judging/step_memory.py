@@ -38,15 +38,23 @@ class StepMemory:
         for part in self._parts:
             part.known = None
 
+    def settle(self, tape: Tape) -> None:
+        """Let the complete tape take the place of the growing one.
+
+        That makes its elements from the program's own objects, and so would keep them.
+        """
+        for part, made in zip(self._parts, (tape.values, tape.calls, tape.nodes), strict=True):
+            part.made = made
+
 
 class _Remembered(Sequence[T]):
     def __init__(self, made: Sequence[T]) -> None:
-        self._made = made
+        self.made = made
         # None between steps.
         self.known: dict[int, T] | None = None
 
     def __len__(self) -> int:
-        return len(self._made)
+        return len(self.made)
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -54,10 +62,10 @@ class _Remembered(Sequence[T]):
     def __getitem__(self, index: slice) -> Sequence[T]: ...
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         if isinstance(index, slice):
-            return self._made[index]
+            return self.made[index]
         known = self.known
         if known is None:
-            return self._made[index]
+            return self.made[index]
         if index not in known:
-            known[index] = self._made[index]
+            known[index] = self.made[index]
         return known[index]
