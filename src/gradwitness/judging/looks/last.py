@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from gradwitness.judging.comparison import ALL_ZERO, CANCELS, COARSE, TOO_LITTLE
 from gradwitness.judging.finding import Step
 from gradwitness.judging.looks.moved import MOVES
+from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from gradwitness.judging.comparison import Comparison
-    from gradwitness.tape import Edge, Node, NodeRun, Tape
+    from gradwitness.tape import Call, Edge, Node, NodeRun, Tape, Value
 
 
 class Last:
@@ -56,16 +53,28 @@ class Last:
             self._at.pop((place.node, place.index), None)
 
     def hand_on(self, node: Node, node_run: NodeRun, sent: dict[int, Comparison]) -> None:
-        """Remember of what a node only moved, by input, what the step before it said."""
+        """Remember of what a node only moved, by input, what the steps before it said."""
         call = None if node.call is None else self._tape.calls[node.call]
-        arrived, number = self._at.get((node.id, 0)), node_run.incoming[0]
-        if call is None or arrived is None or not (call.is_view or call.base_op in MOVES):
+        if call is None or not (call.is_view or call.base_op in MOVES):
             return
+        arrived = {
+            output_nr: self._at[node.id, output_nr]
+            for output_nr, number in enumerate(node_run.incoming)
+            if number is not None and (node.id, output_nr) in self._at
+        }
+        if not arrived:
+            return
+        # Of several parts one speaks for all: what is wrong or, failing that, least known.
+        output_nr, said = max(
+            arrived.items(),
+            key=lambda part: (part[1].verdict is Verdict.DISAGREES, part[1].detects),
+        )
         for input_nr, comparison in sent.items():
-            edge, given = node.edges[input_nr], node_run.outgoing[input_nr]
+            edge = node.edges[input_nr]
             if edge is not None and comparison.bound == 0 == comparison.error:
-                index = self._moved(arrived.index, number, given)
-                handed = replace(arrived, index=index, size=comparison.size, norm=comparison.norm)
+                plain = node.kind == Kind.OPERATION
+                index = self._moved(call, node_run, output_nr, input_nr, said) if plain else None
+                handed = replace(said, index=index, size=comparison.size, norm=comparison.norm)
                 self._at[edge.node, edge.index] = handed
 
     def at(self, place: tuple[int, int]) -> Comparison | None:
@@ -73,31 +82,32 @@ class Last:
         return self._at.get(place)
 
     def _moved(
-        self, index: tuple[int, ...] | None, source: int | None, target: int | None
+        self, call: Call, node_run: NodeRun, output_nr: int, input_nr: int, said: Comparison
     ) -> tuple[int, ...] | None:
-        """Return where a number lies in what was sent; None if that is not known."""
-        if index is None or source is None or target is None:
+        """Return where the worst number that arrived lies in what was sent; None if not known."""
+        numbers = node_run.incoming[output_nr], node_run.outgoing[input_nr]
+        if call.is_view:
+            # As the view's numbers lie in its operand.
+            numbers = dict(enumerate(call.outputs)).get(output_nr), call.operands[0]
+        one, other = (None if n is None else self._tape.values[n] for n in numbers)
+        if one is None or other is None or said.index is None:
             return None
-        one, other = (self._tape.values[n].array for n in (source, target))
-        return None if one is None or other is None else moved_index(one, index, other)
+        if not call.is_view and one.shape == other.shape:
+            # A copy, wherever it lies.
+            return said.index
+        return moved_index(one, said.index, other)
 
 
-def moved_index(
-    source: NDArray[Any], index: tuple[int, ...], target: NDArray[Any]
-) -> tuple[int, ...] | None:
-    """Return the index in one array of a number of another one that shares its memory.
-
-    In a copy of the same shape it is the same.
-    """
-    if len(index) != source.ndim:
+def moved_index(source: Value, index: tuple[int, ...], target: Value) -> tuple[int, ...] | None:
+    """Return the index in one value of a number of another that lies in the same memory."""
+    one, other = source.layout, target.layout
+    if one is None or other is None or (one.storage, source.dtype) != (other.storage, target.dtype):
         return None
-    if not np.may_share_memory(source, target):
-        return index if source.shape == target.shape else None
-    begun = source.__array_interface__["data"][0] - target.__array_interface__["data"][0]
-    offset = begun + sum(i * step for i, step in zip(index, source.strides, strict=True))
-    found = [0] * target.ndim
-    for axis in sorted(range(target.ndim), key=lambda k: -abs(target.strides[k])):
-        if target.shape[axis] > 1 and target.strides[axis] > 0:
-            found[axis], offset = divmod(offset, target.strides[axis])
+    offset = one.offset - other.offset
+    offset += sum(i * step for i, step in zip(index, one.strides, strict=True))
+    found = [0] * len(target.shape)
+    for axis in sorted(range(len(found)), key=lambda k: -other.strides[k]):
+        if target.shape[axis] > 1 and other.strides[axis] > 0:
+            found[axis], offset = divmod(offset, other.strides[axis])
     inside = all(0 <= i < n for i, n in zip(found, target.shape, strict=True))
     return tuple(found) if inside and offset == 0 else None
