@@ -66,8 +66,8 @@ def doubled(y: Any) -> Any:
 
 
 def test_what_was_judged_before_the_replay_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conclusion, "replayed_gradients", interrupted)
     tape = network()[0]
+    monkeypatch.setattr(conclusion, "replayed_gradients", interrupted)
     with pytest.raises(KeyboardInterrupt) as interrupt:
         gw.judge(tape)
     report: Any = getattr(interrupt.value, "report", None)

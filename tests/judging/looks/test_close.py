@@ -183,3 +183,17 @@ def test_what_is_said_to_be_detected_is_found(make: Callable[[], Tape]) -> None:
             wrong = np.ascontiguousarray(array).copy()
             wrong.reshape(-1)[place] += size
             assert found(tape, finding, wrong, size), finding.title
+
+
+def test_infinities_that_cancel_are_added_without_a_warning() -> None:
+    x, factors = torch.randn(40, 40, requires_grad=True), torch.ones(40, 40)
+    factors[0, 0] = math.inf
+    with np.errstate(all="raise"):
+        with gw.watch() as witness:
+            torch.autograd.backward((x * factors).sum() - (x * factors).sum())
+        report = witness.report
+    # The NaN is told; an exception of NumPy's would leave the step unjudged, as a failure.
+    assert "NaN in 1 of 1600 elements" in report.reasons()
+    assert not [
+        text for text in (*report.reasons(), *(n.text for n in report.notes)) if "failed" in text
+    ]

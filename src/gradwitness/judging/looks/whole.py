@@ -110,9 +110,10 @@ class Whole:
         if math.prod(value.shape) <= self._few or not is_clear(value):
             return None
         close = self._closeness(value, Sums(len(terms)))
-        total = self._records(terms[0]) + self._records(terms[1])
-        for number in terms[2:]:
-            total += self._records(number)
+        with np.errstate(all="ignore"):
+            total = self._records(terms[0]) + self._records(terms[1])
+            for number in terms[2:]:
+                total += self._records(number)
         return close.result() if close.take(total) else None
 
     def _results(self, call: Call) -> list[tuple[int, Comparison]] | None:
