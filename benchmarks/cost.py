@@ -2,12 +2,14 @@
 
 ``python benchmarks/cost.py [--minutes M] [MODEL ...]`` prints tables in markdown. One thread; CPU
 seconds; each figure is a median of ratios to the plain step, all taken in turns in one process, so
-that a noisy machine disturbs both alike. Memory is what one step adds to a process of its own at
-its peak, over that of the plain step (Linux; large blocks are mapped, so that the allocator's
-leftovers do not count). ``float64`` is a second run of the step in float64 whose gradients
-``torch.testing.assert_close`` compares; gradcheck takes the loss as a function of the parameters,
-in float64. With ``--compile`` also the step under torch.compile, once it is compiled. JAX has no
-column: it would differentiate other programs than these.
+that a noisy machine disturbs both alike. ``printed`` is `full` with its report, for which the
+float64 replay is made. Memory is what one step adds to a process of its own at its peak, over that
+of the plain step (Linux; large blocks are mapped, so that the allocator's leftovers do not count):
+of `full` also with ``keep=0``, where no number is kept for the report. ``float64`` is a second run
+of the step in float64 whose gradients ``torch.testing.assert_close`` compares; gradcheck takes the
+loss as a function of the parameters, in float64. With ``--compile`` also the step under
+torch.compile, once it is compiled. JAX has no column: it would differentiate other programs than
+these.
 """
 
 from __future__ import annotations
@@ -32,9 +34,15 @@ import gradwitness
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-DEPTHS, GRADCHECK = ("full", "fast"), "gradcheck, fast"
+DEPTHS, PRINTED, GRADCHECK = ("full", "fast"), "full, printed", "gradcheck, fast"
 # The models of which memory is measured, and which gradcheck is shown, once.
 SOME = ("MLP, ReLU", "CNN, BatchNorm", "U-Net", "TransformerEncoder", "GPT", "LSTM")
+# The modes whose memory is measured, with their depth and what is kept.
+MEMORY: dict[str, tuple[Any, ...]] = {
+    "full": ("full",),
+    "full, keep=0": ("full", 0),
+    "fast": ("fast",),
+}
 ROUNDS = 3
 # Layers' widths for 10^4 to 10^7 parameters, and how many blocks are sampled, at what budget.
 WIDTHS, BATCH = (50, 160, 500, 1600), 256
@@ -49,13 +57,18 @@ def seconds(run: Callable[[], object]) -> float:
     return time.process_time() - begun
 
 
-def watched(case: Case, depth: str) -> gradwitness.Witness:
+def watched(case: Case, depth: str, keep: int | str = "auto") -> gradwitness.Witness:
     """Run a step watched; a right one that is refuted ends the benchmark."""
-    with gradwitness.watch(case.model, depth=depth) as witness:
+    with gradwitness.watch(case.model, depth=depth, keep=keep) as witness:
         case.step()
     if witness.verdict is gradwitness.Verdict.DISAGREES:
         raise SystemExit(f"a right gradient was refuted:\n{witness}")
     return witness
+
+
+def printed(case: Case) -> str:
+    """Run a step watched, and print what it says."""
+    return str(watched(case, "full"))
 
 
 def close(case: Case, double: Case) -> None:
@@ -90,6 +103,7 @@ def runs_of(case: Case, *, peers: bool, compiled: bool) -> dict[str, Callable[[]
     runs: dict[str, Callable[[], object]] = {
         "plain": case.step,
         **{depth: partial(watched, case, depth) for depth in DEPTHS},
+        PRINTED: partial(printed, case),
         "float64": partial(close, case, double),
     }
     if peers:
@@ -132,7 +146,7 @@ def peak(name: str, mode: str) -> float:
         watched(small, depth)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = status("VmRSS")
-    case.step() if mode == "plain" else watched(case, mode)
+    case.step() if mode == "plain" else watched(case, *MEMORY[mode])
     return status("VmHWM") - before
 
 
@@ -154,9 +168,9 @@ def peaks(name: str) -> dict[str, float]:
                 text=True,
             ).stdout
         )
-        for mode in ("plain", *DEPTHS)
+        for mode in ("plain", *MEMORY)
     }
-    return {depth: most[depth] / most["plain"] for depth in DEPTHS}
+    return {mode: most[mode] / most["plain"] for mode in MEMORY}
 
 
 def mean(figures: Iterable[float]) -> float:
@@ -171,15 +185,15 @@ def row(*cells: object) -> str:
 
 def told_of_models(names: list[str], patience: float, *, compiled: bool) -> None:
     """Print the table of the models."""
-    columns = [*DEPTHS, "float64", GRADCHECK, *(["compiled"] if compiled else [])]
-    memory = [f"memory, {depth}" for depth in DEPTHS]
+    columns = [*DEPTHS, PRINTED, "float64", GRADCHECK, *(["compiled"] if compiled else [])]
+    memory = [f"memory, {mode}" for mode in MEMORY]
     print(row("model", "parameters", "plain (ms)", *columns, *memory))
     print(row("---", *["---:"] * (2 + len(columns) + len(memory))))
     found: dict[str, list[float]] = {column: [] for column in (*columns, *memory)}
     for name in names:
         plain, over = ratios(name, patience, compiled=compiled)
         if name in SOME:
-            over |= {f"memory, {depth}": ratio for depth, ratio in peaks(name).items()}
+            over |= {f"memory, {mode}": ratio for mode, ratio in peaks(name).items()}
         for column, ratio in over.items():
             found[column].append(ratio)
         size = sum(p.numel() for p in CASES[name]().model.parameters())

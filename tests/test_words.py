@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ BANNED = {
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+@cache
 def sentences(path: Path) -> list[str]:
     """Return the texts of a page without its code, or of a module those that a user may read."""
     if path.suffix == ".md":

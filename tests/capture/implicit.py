@@ -108,12 +108,12 @@ class Bisected(Root):
 
 
 class Equilibrium(Function):
-    """z = tanh(W z + x), by 20 iterations."""
+    """z = tanh(W z + x), by 10 iterations."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, w: Any) -> Any:
         z = torch.zeros_like(x)
-        for _ in range(20):
+        for _ in range(10):
             z = torch.tanh(z @ w.t() + x)
         ctx.save_for_backward(z, w)
         return z
@@ -247,7 +247,7 @@ IMPLICIT: dict[Any, tuple[tuple[tuple[int, ...], ...], Callable[..., tuple[Any, 
     Root: (((5, 5),), lambda x: (x,)),
     ManyRoots: (((5, 5),), lambda x: (x,)),
     Bisected: (((5, 5),), lambda x: (x,)),
-    Equilibrium: (((6, 6), (6, 6)), lambda x, w: (x, w / 20)),
+    Equilibrium: (((6, 6), (6, 6)), lambda x, w: (x, w / 100)),
     EarlyEquilibrium: (((6, 6), (6, 6)), lambda x, w: (x, w / 5)),
     Sinkhorn: (((5, 5),), lambda c: (c.abs(),)),
     Rotation: (((5, 4), (5, 3)), lambda p, v: (unit(p), v)),

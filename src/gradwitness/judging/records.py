@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gradwitness.tape import Node, NodeRun, Tape, Value
 
 # One step's result is the next one's operand: up to so many bytes are cached in float64.
-_CACHE_BYTES = 2**26
+_CACHE_BYTES = 2**24
 
 
 class Records:

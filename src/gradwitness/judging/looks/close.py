@@ -115,9 +115,9 @@ class Closeness:
                     return False
                 self._leave(far, index)
                 error[far] = 0.0
-            ratio = np.divide(error, bound, out=np.zeros_like(error), where=error > 0)
-        at = int(ratio.argmax())
-        self._note(float(ratio.flat[at]), at, expected, recorded, index)
+        at = int(error.argmax())
+        off = float(error.flat[at])
+        self._note(off / float(bound.flat[at]) if off else 0.0, at, expected, recorded, index)
         return True
 
     def result(self) -> Comparison | None:
@@ -156,7 +156,7 @@ class Closeness:
         recorded: NDArray[Any],
         index: tuple[slice, ...],
     ) -> None:
-        """Keep the figures of the number that is farthest off, over what is allowed."""
+        """Keep the figures of a piece's largest error, if it is more of what is allowed."""
         if ratio <= self._worst:
             return
         self._worst = ratio

@@ -99,7 +99,7 @@ def symmetric_product(LD: Array, *, pivots: Array, hermitian: bool) -> Array:
 
 def _placed(pivots: Array) -> Array:
     """Return pivots that name rows which were left, both of a block of two the same one."""
-    placed, n = np.array(pivots), pivots.shape[-1]
+    placed, n = np.copy(pivots), pivots.shape[-1]
     for at in np.ndindex(pivots.shape[:-1]):
         for k, end, _, other in blocks(placed[at]):
             row = min(max(other + 1, end), n)

@@ -31,7 +31,7 @@ def _largest(
 
     Where several are as large, the recorded index is taken if it is one of theirs.
     """
-    out, chosen = np.zeros_like(rows, shape=(count, rows.shape[1])), np.array(recorded)
+    out, chosen = np.zeros_like(rows, shape=(count, rows.shape[1])), np.copy(recorded)
     for k in np.unique(bag):
         own, members = rows[bag == k], named[bag == k]
         out[k] = np.max(own, axis=0)
