@@ -52,7 +52,13 @@ def test_a_forward_fault_is_inherited(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "own", "inherited"),
-    [("d6.0", {"x"}, set()), ("d6.1", {"w"}, set()), ("d3", {"x"}, {"w"}), ("d4", {"b"}, set())],
+    # After d3 an addition and, of x, a sum of two gradients compute, and are right.
+    [
+        ("d6.0", {"x"}, set()),
+        ("d6.1", {"w"}, set()),
+        ("d3", set(), {"x", "w"}),
+        ("d4", {"b"}, set()),
+    ],
 )
 def test_the_row_of_the_last_step_bears_the_fault_itself(
     name: str, own: set[str], inherited: set[str]
