@@ -77,6 +77,7 @@ class Comparison:
     detects : float
         Twice the largest bound: any larger change of any element is detected. Of what agrees by
         its probable bound or its distance, what would no longer agree: it would be left in doubt.
+        Of what agrees against float64, what would be judged by its bounds, as wide as they are.
     detects_relative : float
         ``detects`` over the largest magnitude expected. Where that is 0: inf, but 0 if only an
         underflow would pass.

@@ -34,13 +34,14 @@ _OF_ITSELF = 8
 _SINGLE = unit_roundoff("float32")
 # Only these are so much coarser than float64 that it counts as exact.
 _COARSER = frozenset(["float32", "complex64", "bfloat16", "float16"])
-_ZERO_WHERE_EXACT = "error", "bound", "ratio", "ulps", "detects", "detects_relative"
+_ZERO_WHERE_EXACT: dict[str, Any] = dict.fromkeys(
+    ("error", "bound", "ratio", "ulps", "detects", "detects_relative"), 0.0
+)
 
 
-def exact(size: int) -> Comparison:
+def exact(size: int, norm: float = math.nan) -> Comparison:
     """Return the comparison of so many numbers that are those expected, bit for bit."""
-    zeros: dict[str, Any] = dict.fromkeys(_ZERO_WHERE_EXACT, 0.0)
-    return Comparison(Verdict.AGREES, "", size, **zeros)
+    return Comparison(Verdict.AGREES, "", size, norm=norm, **_ZERO_WHERE_EXACT)
 
 
 def is_clear(value: Value) -> bool:
@@ -123,7 +124,7 @@ class Closeness:
     def result(self) -> Comparison | None:
         """Return the comparison; None if the numbers are all zero, or not all are finite."""
         if not self._rounds:
-            return replace(exact(self._size), norm=self._norm)
+            return exact(self._size, self._norm)
         largest = peak_of(self._recorded)
         if not (0 < largest < math.inf and math.isfinite(self._norm)):
             return None

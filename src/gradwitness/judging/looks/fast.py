@@ -223,6 +223,11 @@ class Fast(Whole):
                     return None
         return found
 
+    def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
+        """Return a comparison with the value's norm; None if that is not finite."""
+        norm = self._norm(value)
+        return replace(looked, norm=norm) if math.isfinite(norm) else None
+
     def _remembered(self, value: Value, looked: Comparison) -> Comparison | None:
         if math.isnan(looked.norm):
             return self._screened(value, looked)

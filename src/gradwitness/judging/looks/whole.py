@@ -7,7 +7,6 @@ alone.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +91,7 @@ class Whole:
             return None
         if len(parts) == 1:
             same = terms[0] == number or is_same(value.array, parts[0].array)
-            return self._screened(value, exact(math.prod(value.shape))) if same else None
+            return self._exactly(value) if same else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
         summed: Comparison | None = self._attempt(lambda: self._summed(value, terms))
@@ -179,7 +178,7 @@ class Whole:
         size = math.prod(value.shape)
         if known is not None and math.prod(self._tape.values[given or 0].shape) == size:
             self._norms.setdefault(value.id, known)
-        return self._screened(value, exact(size))
+        return self._exactly(value)
 
     def _sent(self, node: Node, call: Call, node_run: NodeRun) -> dict[int, Comparison] | None:
         values = self._tape.values
@@ -323,7 +322,7 @@ class Whole:
             self._norms[value.id] = norm_of(value.array)
         return self._norms.get(value.id, math.nan)
 
-    def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
-        """Return a comparison with the value's norm; None if that is not finite."""
+    def _exactly(self, value: Value) -> Comparison | None:
+        """Return the comparison of numbers that are those expected; None if not all are finite."""
         norm = self._norm(value)
-        return replace(looked, norm=norm) if math.isfinite(norm) else None
+        return exact(math.prod(value.shape), norm) if math.isfinite(norm) else None
