@@ -5,7 +5,7 @@
 autocast and, where torch can, with everything in bfloat16; every DISAGREES is false. Bound over
 error is the median over all steps that are off at all, beside what nine in ten do not exceed. A run
 that is interrupted prints the table of what was tried; ``--formats`` and ``--sound`` leave out
-formats, and what watching costs.
+formats, and what watching costs; ``--depth fast`` judges by samples and projections.
 Time is the median ratio of a watched step to a plain one, taken in turns in one process.
 Memory is what one step adds to the process at its peak, each step in a process of its own (Linux).
 The models of the zoo are small, so that both figures are mostly fixed costs there; the three large
@@ -113,14 +113,14 @@ def default_dtype(form: str) -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-def soundness(name: str, seeds: int, form: str) -> Sound:
+def soundness(name: str, seeds: int, form: str, depth: str) -> Sound:
     """Watch one right step for each seed; none where torch cannot run it in bfloat16."""
     sound = Sound()
     for seed in range(seeds):
         try:
             with default_dtype(form):
                 work = made(name, seed)
-                with gradwitness.watch(work.model) as witness:
+                with gradwitness.watch(work.model, depth=depth) as witness:
                     work.step(low=form == "autocast")
         except (RuntimeError, TypeError, NotImplementedError):
             if form == "bfloat16":
@@ -203,7 +203,7 @@ def peaks(name: str) -> list[str]:
 def rows(name: str, options: argparse.Namespace, whole: dict[str, Sound]) -> Iterator[list[str]]:
     """Yield what the table says of a model, and add it to the whole."""
     for form in options.formats if name in ZOO else ("float32",):
-        sound = soundness(name, options.seeds if name in ZOO else 1, form)
+        sound = soundness(name, options.seeds if name in ZOO else 1, form, options.depth)
         for figure in vars(sound):
             sums = whole.setdefault(form, Sound())
             setattr(sums, figure, getattr(sums, figure) + getattr(sound, figure))
@@ -230,6 +230,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     parser.add_argument("--sound", action="store_true")
+    parser.add_argument("--depth", choices=("full", "fast"), default="full")
     parser.add_argument("models", nargs="*")
     options = parser.parse_args()
     unknown = set(options.models) - {*ZOO, *LARGE}
