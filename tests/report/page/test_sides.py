@@ -257,7 +257,8 @@ def test_the_graph_is_coloured_by_what_changed(
     assert browser.text("#panel h2") == "SwishBackward #3"
     beside = browser.text("#panel [aria-current=true] .beside")
     assert "0.0290416759" in beside  # what torch has, after and wrong
-    assert "0.0422" in beside  # error over bound, before and right
+    before, after = next(r.split("\t")[1:3] for r in beside.splitlines() if r.startswith("x bound"))
+    assert 0 < float(before) < 1 < float(after)  # as this processor rounds, and wrong
     browser.click("#gradient-pairs .all [role=row]")
     browser.until(lambda: browser.text("#panel h2").startswith("AccumulateGrad"))
     browser.click("#theme")

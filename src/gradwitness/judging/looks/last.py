@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gradwitness.judging.comparison import ALL_ZERO, CANCELS, COARSE, TOO_LITTLE
 from gradwitness.judging.finding import Step
 from gradwitness.judging.looks.moved import MOVES
+from gradwitness.rules import find
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
@@ -55,7 +56,7 @@ class Last:
     def hand_on(self, node: Node, node_run: NodeRun, sent: dict[int, Comparison]) -> None:
         """Remember of what a node only moved, by input, what the steps before it said."""
         call = None if node.call is None else self._tape.calls[node.call]
-        if call is None or not (call.is_view or call.base_op in MOVES):
+        if call is None or not self._moves(call):
             return
         arrived = {
             output_nr: self._at[node.id, output_nr]
@@ -77,6 +78,12 @@ class Last:
                 handed = replace(said, index=index, size=comparison.size, norm=comparison.norm)
                 self._at[edge.node, edge.index] = handed
 
+    @staticmethod
+    def _moves(call: Call) -> bool:
+        """Whether a call, and so its node, may move numbers and no more."""
+        rule = find(call.base_op)
+        return call.is_view or call.base_op in MOVES or (rule is not None and rule.moves)
+
     def at(self, place: tuple[int, int]) -> Comparison | None:
         """Return the last comparison of a gradient."""
         return self._at.get(place)
@@ -92,7 +99,7 @@ class Last:
         one, other = (None if n is None else self._tape.values[n] for n in numbers)
         if one is None or other is None or said.index is None:
             return None
-        if not call.is_view and one.shape == other.shape:
+        if call.base_op in MOVES and not call.is_view and one.shape == other.shape:
             # A copy, wherever it lies.
             return said.index
         return moved_index(one, said.index, other)
