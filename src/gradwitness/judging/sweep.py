@@ -10,7 +10,6 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients
-from gradwitness.engine.binding import unrecorded
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.accused import Accused
 from gradwitness.judging.came_in import forgiven, given_to
@@ -349,10 +348,7 @@ class SweepCheck:
 
     def _as_it_is(self, number: int) -> Comparison:
         """Return the comparison of a gradient of which no step says anything but by its doubt."""
-        value = self.tape.values[number]
-        if value.array is None:
-            return unjudged(unrecorded(value))
-        return self.records.against(number, self.records.as_recorded(number))
+        return self.records.against(number, self.tape.values[number].array)
 
     def _row(self, edge: Edge, number: int | None, doubt: Comparison | None = None) -> Row:
         place = (edge.node, edge.index)

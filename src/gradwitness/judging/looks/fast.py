@@ -27,10 +27,9 @@ from gradwitness.judging.looks.sampled import (
     sample_size,
 )
 from gradwitness.judging.looks.some import gradient_at, results_at
-from gradwitness.judging.looks.step import Formless, Step, step_of
+from gradwitness.judging.looks.step import Formless, Step, is_by_element, step_of
 from gradwitness.judging.looks.sums import PRODUCTS
 from gradwitness.judging.looks.whole import Whole
-from gradwitness.rules.registry import ELEMENTWISE
 from gradwitness.rules.user_rules import is_own
 from gradwitness.tape import Ref
 
@@ -99,8 +98,7 @@ class Fast(Whole):
         """Whether a step costs less as a whole, without bounds, than a sample of it with them."""
         if call.base_op in PRODUCTS or is_own(call.base_op) or not all(map(is_clear, judged)):
             return False
-        numbers = (*call.operands, *(n for n in call.outputs if n is not None))
-        return all(math.prod(self._tape.values[n].shape) <= _SMALL for n in numbers)
+        return self._has_at_most(_SMALL, call)
 
     def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
         """Look at some of the results of a step for all."""
@@ -114,7 +112,7 @@ class Fast(Whole):
                 return None if looked is None else [(0, looked)]
 
         some = results_at(step)
-        if step.rule.apart == ELEMENTWISE and first.shape == _broadcast(step):
+        if is_by_element(self._tape.values, step.call):
             return self._sampled(first.shape, some)
         return self._judged(some, *self._drawn(step, "", first))
 
@@ -186,7 +184,7 @@ class Fast(Whole):
             return None
         first = step.outputs[0]
         some = gradient_at(step, name, input_nr, arrived, arithmetic, value)
-        by_element = step.rule.apart == ELEMENTWISE and value.shape == _broadcast(step)
+        by_element = is_by_element(self._tape.values, step.call)
         if by_element and first is not None and first.shape == value.shape:
             found = self._sampled(value.shape, some)
             return None if found is None else found[0][1]
@@ -234,11 +232,3 @@ class Fast(Whole):
             return self._screened(value, looked)
         self._norms[value.id] = looked.norm
         return looked
-
-
-def _broadcast(step: Step) -> tuple[int, ...] | None:
-    """Return the shape that the operands of an elementwise step broadcast to."""
-    try:
-        return np.broadcast_shapes(*(value.shape for value in step.operands.values()))
-    except ValueError:
-        return None

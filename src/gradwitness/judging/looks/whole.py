@@ -304,12 +304,17 @@ class Whole:
 
     def _require_clear(self, call: Call, judged: Iterable[Value]) -> None:
         """Leave a step of few numbers, or of which float64 does not tell, to the bounds."""
-        if is_own(call.base_op) or not all(map(is_clear, judged)) or self._are_few(call):
+        if (
+            is_own(call.base_op)
+            or not all(map(is_clear, judged))
+            or self._has_at_most(self._few, call)
+        ):
             raise Unjudgeable("a step that bounds have to judge")
 
-    def _are_few(self, call: Call) -> bool:
+    def _has_at_most(self, most: int, call: Call) -> bool:
+        """Whether no tensor of a step has more numbers than that."""
         numbers = (*call.operands, *(n for n in call.outputs if n is not None))
-        return all(math.prod(self._tape.values[n].shape) <= self._few for n in numbers)
+        return all(math.prod(self._tape.values[n].shape) <= most for n in numbers)
 
     def _closeness(self, value: Value, sums: Sums, *, by_element: bool = False) -> Closeness:
         if value.array is None or not value.array.size or value.sparse > 1:
