@@ -17,7 +17,7 @@ from gradwitness.engine.binding import recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.tiling import cuts, small_step
+from gradwitness.engine.tiling import cuts, small_steps
 from gradwitness.rules.registry import ELEMENTWISE
 from rules.harness import Case, make, name
 from rules.samples import SAMPLES, Sample
@@ -59,8 +59,7 @@ def every_cut(case: Case, target: str = "") -> Iterator[list[Cut]]:
 
 def forward(case: Case, pieces: list[Cut]) -> Iterator[tuple[int, Index, Any]]:
     """Yield every piece of every result, and where it belongs."""
-    for cut in pieces:
-        small = small_step(case.tape, case.call, cut, recorded(case.tape))
+    for cut, small in small_steps(case.tape, case.call, pieces, recorded(case.tape)):
         made = evaluate(small.tape, small.call, small.lookup, bounded=True)
         for place, result in enumerate(made):
             yield place, cut.result(place, case.outputs[place].shape), result
@@ -70,8 +69,7 @@ def backward(case: Case, operand: str, pieces: list[Cut]) -> Iterator[tuple[int,
     """Yield every piece of one gradient, and where it belongs."""
     arithmetic = Arithmetic.stepwise(case.dtype)
     wanted = [input_nr == operand for input_nr in case.inputs()]
-    for cut in pieces:
-        small = small_step(case.tape, case.call, cut, recorded(case.tape))
+    for cut, small in small_steps(case.tape, case.call, pieces, recorded(case.tape)):
         arrived = [
             None if g is None else Bounded(g[cut.result(place, g.shape)], arithmetic)
             for place, g in enumerate(case.cotangents)

@@ -11,7 +11,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients, vjp
 from gradwitness.engine.binding import Lookup, inputs_of
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.tiling import cuts, is_large, small_step
+from gradwitness.engine.tiling import cuts, is_large, small_steps
 from gradwitness.rules import find
 from gradwitness.tape import Kind, Ref
 
@@ -110,8 +110,7 @@ def parts_made(
     if not pieces:
         for k, result in enumerate(evaluate(tape, call, lookup, bounded=False)):
             yield k, (), result
-    for cut in pieces:
-        small = small_step(tape, call, cut, lookup, replayed=replayed)
+    for cut, small in small_steps(tape, call, pieces, lookup, replayed=replayed):
         made = evaluate(small.tape, small.call, small.lookup, bounded=False)
         for k, (result, number) in enumerate(zip(made, call.outputs, strict=True)):
             shape = () if number is None else tape.values[number].shape
@@ -160,8 +159,7 @@ def parts_sent(
         assert call is not None  # noqa: S101 (it is cut)
         # One call of the rule makes the gradients of all.
         wanted = [k in inputs for k in range(len(node.edges))]
-        for cut in pieces:
-            small = small_step(tape, call, cut, lookup, replayed=replayed)
+        for cut, small in small_steps(tape, call, pieces, lookup, replayed=replayed):
             made = vjp(
                 *(small.tape, small.call, arrived_in(cut), small.lookup, None, wanted),
                 precise=replayed,
