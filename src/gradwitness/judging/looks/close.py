@@ -100,23 +100,21 @@ class Closeness:
         if not self._rounds:
             return np.array_equal(recorded, expected)
         with np.errstate(all="ignore"):
-            error = expected - (wide(recorded) if self._stored else recorded)
-            farthest, common = peak_of(error), self._roundings * self._middle
-            if 0 < farthest <= common:
+            error = _magnitudes(expected - (wide(recorded) if self._stored else recorded))
+            at = int(error.argmax())
+            farthest, common = float(error.flat[at]), self._roundings * self._middle
+            if farthest <= common:
                 # So are they all, whatever each is itself.
-                if farthest > self._worst * common:
-                    at = int(np.abs(error).argmax())
-                    self._note(farthest / common, at, expected, recorded, index)
+                self._note(farthest / common if common else 0.0, at, expected, recorded, index)
                 return True
-            error = np.abs(error)
             bound = self._allowed(np.abs(expected))
-            far = ~(error <= bound)
-            if far.any():
-                if not (self._by_element and math.isfinite(farthest)):
+            near = error <= bound
+            if not near.all():
+                if not (self._by_element and near.ndim and math.isfinite(farthest)):
                     return False
-                self._leave(far, index)
-                error[far] = 0.0
-        at = int(error.argmax())
+                self._leave(~near, index)
+                error[~near] = 0.0
+                at = int(error.argmax())
         off = float(error.flat[at])
         self._note(off / float(bound.flat[at]) if off else 0.0, at, expected, recorded, index)
         return True
@@ -143,11 +141,14 @@ class Closeness:
         )
 
     def _allowed(self, size: Any) -> Any:
-        """Return what is allowed of numbers of a size."""
-        allowed = self._roundings * (size + self._middle)
+        """Return what is allowed of numbers of a size; an array of sizes is made into it."""
+        stored = self._stored * np.maximum(size, self._smallest) if self._stored else 0.0
+        if self._middle:
+            size += self._middle
+        size *= self._roundings
         if self._stored:
-            allowed += self._stored * np.maximum(size, self._smallest)
-        return allowed
+            size += stored
+        return size
 
     def _note(
         self,
@@ -183,6 +184,13 @@ class Closeness:
         """Return where a piece begins."""
         begun = tuple(at.start or 0 for at in index)
         return begun + (0,) * (len(self.value.shape) - len(begun))
+
+
+def _magnitudes(numbers: Any) -> Any:
+    """Return the magnitudes of numbers that nobody else needs: real ones in their place."""
+    if not isinstance(numbers, np.ndarray) or numbers.dtype.kind == "c":
+        return np.abs(numbers)
+    return np.abs(numbers, out=numbers)
 
 
 def together(near: Comparison, bounded: Comparison) -> Comparison:
