@@ -116,15 +116,26 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     if best is None:
         return []
     letter, length, touched = best
-    count = min(
-        length, -(-touched // _PIECE), max(_FEW, -(-math.prod(shape) // _PIECE)), _MOST_PIECES
-    )
-    bounds = [length * k // count for k in range(count + 1)]
-    return [
-        Cut(of_operands, of_results, letter, *ends)
-        for ends in itertools.pairwise(bounds)
-        if count > 1
-    ]
+    count = min(-(-touched // _PIECE), max(_FEW, -(-math.prod(shape) // _PIECE)), _MOST_PIECES)
+    ranges = list(_ranges(length, count))
+    return [Cut(of_operands, of_results, letter, *ends) for ends in ranges if len(ranges) > 1]
+
+
+def slabs(shape: Shape) -> list[Index]:
+    """Return the indices of pieces of a tensor, along one axis; of a small one, of all of it."""
+    size = math.prod(shape)
+    if size <= _LARGE:
+        return [()]
+    count = -(-size // _PIECE)
+    # The first axis that is long enough: what lies together stays together.
+    axis = next((k for k, n in enumerate(shape) if n >= count), shape.index(max(shape)))
+    return [(*(slice(None),) * axis, slice(*ends)) for ends in _ranges(shape[axis], count)]
+
+
+def _ranges(length: int, count: int) -> Iterable[tuple[int, int]]:
+    """Cut a length into so many ranges at most."""
+    count = min(length, count)
+    return itertools.pairwise([length * k // count for k in range(count + 1)])
 
 
 def _longest_cut(

@@ -19,6 +19,7 @@ from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.in_pieces import gradient_cuts, operand_of, parts_made, parts_sent
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.engine.tiling import slabs
 from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
 from gradwitness.judging.looks.moved import LOOKS_UP, MOVES, Views, is_same, kind_of
 from gradwitness.judging.looks.norms import norm_of
@@ -109,11 +110,14 @@ class Whole:
         if math.prod(value.shape) <= self._few or not is_clear(value):
             return None
         close = self._closeness(value, Sums(len(terms)))
-        with np.errstate(all="ignore"):
-            total = self._records(terms[0]) + self._records(terms[1])
-            for number in terms[2:]:
-                total += self._records(number)
-        return close.result() if close.take(total) else None
+        for index in slabs(value.shape):
+            with np.errstate(all="ignore"):
+                total = self._records.part(terms[0], index) + self._records.part(terms[1], index)
+                for number in terms[2:]:
+                    total += self._records.part(number, index)
+            if not close.take(total, index):
+                return None
+        return close.result()
 
     def _results(self, call: Call) -> list[tuple[int, Comparison]] | None:
         if call.is_view or call.base_op in MOVES | LOOKS_UP:
@@ -229,7 +233,7 @@ class Whole:
         """Compute what a node sends to some inputs, piece by piece if that is large."""
         values, records = self._tape.values, self._records
         shapes = [None if n is None else values[n].shape for n in node_run.incoming]
-        cut = gradient_cuts(self._tape, sending(node, wanted), shapes)
+        cut = gradient_cuts(self._tape, sending(node, wanted), shapes, added=True)
         at_once = wanted - set(cut)
         if at_once:
             incoming = [None if n is None else records(n) for n in node_run.incoming]
