@@ -78,6 +78,26 @@ def backward(case: Case, operand: str, pieces: list[Cut]) -> Iterator[tuple[int,
         yield 0, cut.operand(operand, case.operand(operand).shape), sent[wanted.index(True)]
 
 
+def adds_up(case: Case, operand: str, pieces: list[Cut]) -> bool:
+    """Whether a gradient in float64 is its pieces along an axis of the results, added up."""
+    wanted = [input_nr == operand for input_nr in case.inputs()]
+    left = case.gradient(operand).copy()
+    for cut, small in small_steps(case.tape, case.call, pieces, recorded(case.tape)):
+        arrived = [
+            None if g is None else g[cut.result(place, g.shape)]
+            for place, g in enumerate(case.cotangents)
+        ]
+        try:
+            sent = vjp(small.tape, small.call, arrived, small.lookup, None, wanted)
+        except Unjudgeable:
+            return False
+        part, index = sent[wanted.index(True)], cut.operand(operand, left.shape)
+        if part.shape != left[index].shape:
+            return False
+        left[index] -= part
+    return np.allclose(left, 0, rtol=0, atol=1e-12)
+
+
 def numbers_of(result: Any) -> list[Any]:
     """The value and both bounds, zeros where it is exact."""
     value = np.asarray(getattr(result, "value", result))
@@ -127,6 +147,11 @@ def all_differences(case: Case) -> list[str]:
         for pieces in every_cut(case, operand):
             new = differences(whole, backward(case, operand, pieces))
             found += [f"d{operand} along {pieces[0].letter}: {each}" for each in new]
+        found += [
+            f"what d{operand} adds up to along {pieces[0].letter}"
+            for pieces in every_cut(case)
+            if not adds_up(case, operand, pieces)
+        ]
     return found
 
 
