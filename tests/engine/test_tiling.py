@@ -81,7 +81,7 @@ def backward(case: Case, operand: str, pieces: list[Cut]) -> Iterator[tuple[int,
 def adds_up(case: Case, operand: str, pieces: list[Cut]) -> bool:
     """Whether a gradient in float64 is its pieces along an axis of the results, added up."""
     wanted = [input_nr == operand for input_nr in case.inputs()]
-    left = case.gradient(operand).copy()
+    left = np.array(case.gradient(operand))
     for cut, small in small_steps(case.tape, case.call, pieces, recorded(case.tape)):
         arrived = [
             None if g is None else g[cut.result(place, g.shape)]
