@@ -34,10 +34,13 @@ def correlated(w: Array, x: Array, begins: Begins, count: Sizes, step: Sizes) ->
     groups, out = w.shape[:2]
     of_rows = np.reshape(np.moveaxis(w, 2, 0), (len(begins[0]), groups, out, -1))
     y = np.empty((x.shape[0], groups, out, math.prod(count)), np.result_type(w, x))
-    for images, rows in _rows_of_images(x, begins, count, step):
-        np.matmul(of_rows[0], next(rows), out=y[images])
-        for of_row, met in zip(of_rows[1:], rows, strict=True):
-            y[images] += of_row @ met
+    for part in _parts(x, begins, count):
+        of_part = of_rows[:, part[1]]
+        rows = _rows(x[part], begins, count, step)
+        total = np.matmul(of_part[0], next(rows), out=y[part])
+        more = np.empty_like(total) if len(of_part) > 1 else None
+        for of_row, met in zip(of_part[1:], rows, strict=True):
+            total += np.matmul(of_row, met, out=more)
     return y
 
 
@@ -49,35 +52,51 @@ def weighed(g: Array, x: Array, begins: Begins, count: Sizes, step: Sizes) -> Ar
     kernel = tuple(map(len, begins))
     columns = math.prod(kernel[1:]) * x.shape[2]
     dw = np.zeros((*g.shape[1:3], kernel[0], columns), np.result_type(g, x))
-    for images, rows in _rows_of_images(x, begins, count, step):
-        for row, met in enumerate(rows):
-            dw[:, :, row] += np.sum(g[images] @ np.swapaxes(met, 2, 3), axis=0)
+    for part in _parts(x, begins, count):
+        for row, met in enumerate(_rows(x[part], begins, count, step)):
+            dw[part[1], :, row] += np.sum(g[part] @ np.swapaxes(met, 2, 3), axis=0)
     return np.reshape(dw, (*dw.shape[:2], *kernel, x.shape[2]))
 
 
-def _rows_of_images(
-    x: Array, begins: Begins, count: Sizes, step: Sizes
-) -> Iterator[tuple[slice, Iterator[Array]]]:
-    """Yield some images, and what each row of the kernel meets in them.
-
-    That is (images, groups, (positions along the other axes) C, points).
-    """
-    each = math.prod(x.shape[1:4]) * math.prod(map(len, begins[1:])) * math.prod(count[1:])
-    at_once = max(1, _AT_ONCE // max(1, each))
-    for start in range(0, x.shape[0], at_once):
-        images = slice(start, start + at_once)
-        yield images, _rows(x[images], begins, count, step)
+def _parts(x: Array, begins: Begins, count: Sizes) -> Iterator[tuple[slice, slice]]:
+    """Yield ranges of images, and of their groups, of which so much is put beside each other."""
+    of_group = math.prod(x.shape[2:4]) * math.prod(map(len, begins[1:])) * math.prod(count[1:])
+    groups = min(max(1, _AT_ONCE // max(1, of_group)), max(1, x.shape[1]))
+    images = max(1, _AT_ONCE // max(1, of_group * groups)) if groups == x.shape[1] else 1
+    for image, group in itertools.product(
+        range(0, x.shape[0], images), range(0, x.shape[1], groups)
+    ):
+        yield slice(image, image + images), slice(group, group + groups)
 
 
 def _rows(x: Array, begins: Begins, count: Sizes, step: Sizes) -> Iterator[Array]:
-    """Yield what each row of the kernel meets in some images."""
-    x, (first, *others) = padded(x, begins, count, step)
-    met = windows(x, tuple(others), count[1:], step[1:])
-    beside = np.stack(met, axis=2) if len(met) > 1 else met[0]
-    beside = np.reshape(beside, (*x.shape[:2], len(met) * x.shape[2], x.shape[3], -1))
+    """Yield what each row of the kernel meets: (N, groups, (other positions) C, points)."""
+    first, size = begins[0], x.shape[3]
+    before = max(0, -min(first))
+    height = max(size + before, max(first) + before + step[0] * (count[0] - 1) + 1)
+    others = [*itertools.product(*begins[1:])]
+    if height == size and len(others) == 1 and x.shape[4:] == count[1:] and not any(others[0]):
+        beside = x
+    else:
+        beside = np.zeros((*x.shape[:2], len(others), x.shape[2], height, *count[1:]), x.dtype)
+        for place, begin in enumerate(others):
+            met = [*map(_inside, begin, x.shape[4:], count[1:], step[1:])]
+            into, taken = [into for into, _ in met], [taken for _, taken in met]
+            inner = beside[:, :, place, :, before : before + size]
+            inner[(..., *into)] = x[(..., *taken)]
+    beside = np.reshape(beside, (*x.shape[:2], len(others) * x.shape[2], height, -1))
     for begin in first:
-        rows = beside[:, :, :, begin : begin + step[0] * (count[0] - 1) + 1 : step[0]]
+        at = before + begin
+        rows = beside[:, :, :, at : at + step[0] * (count[0] - 1) + 1 : step[0]]
         yield np.reshape(rows, (*rows.shape[:3], -1))
+
+
+def _inside(begin: int, size: int, count: int, step: int) -> tuple[slice, slice]:
+    """Return which places of a window lie inside an axis, and where there."""
+    low = max(0, -(begin // step))
+    high = max(low, min(count, (size - 1 - begin) // step + 1))
+    start = begin + step * low
+    return slice(low, high), slice(start, start + step * (high - low), step)
 
 
 def windows(x: Array, begins: Begins, count: Sizes, step: Sizes) -> list[Array]:
