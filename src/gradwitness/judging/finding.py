@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from enum import Enum
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import InputError
@@ -94,12 +95,21 @@ class Finding:
         """The comparison's verdict."""
         return self.comparison.verdict
 
+    def at_node(self, node: int | None) -> Finding:
+        """Return a plain finding with its node, which was not known when the step was judged."""
+        return self if node == self.node else Finding(*_BEFORE_NODE(self), node, *_AFTER_NODE(self))
+
     @property
     def is_forward_doubt(self) -> bool:
         """Whether it is about the result of a call, which could not be judged."""
         of_call = self.step is Step.FORWARD and self.call is not None
         return of_call and self.verdict is Verdict.INCONCLUSIVE
 
+
+_NAMES = [*Finding.__dataclass_fields__]
+# `replace` would look each field up in turn: most steps of a program have a node.
+_BEFORE_NODE = attrgetter(*_NAMES[: _NAMES.index("node")])
+_AFTER_NODE = attrgetter(*_NAMES[_NAMES.index("node") + 1 :])
 
 ALL, GRADIENTS = "all", "gradients"
 

@@ -37,6 +37,11 @@ class Panel:
     def __init__(self, tape: Tape, records: Records, *, thorough: bool = True) -> None:
         asked = (d for d in DETECTORS if thorough or d is not LostSums)
         self._detectors: list[Detector] = [detector(tape, records) for detector in asked]
+        # Of each kind of event those that heed it: a step is shown to a few of all.
+        self._heeding = {
+            method: [d for d in self._detectors if _is_own(d, method)]
+            for method in ("called", "node_ran", "notes")
+        }
         self._failures: list[Note] = []
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:
@@ -57,17 +62,24 @@ class Panel:
     def _for_each(self, method: str, *given: Any) -> list[Any]:
         """Call a method of the detectors that have their own; return what it returned."""
         returned = []
-        for detector in tuple(self._detectors):
-            if getattr(type(detector), method) is getattr(Detector, method):
-                continue
+        for detector in tuple(self._heeding[method]):
             try:
                 returned.append(getattr(detector, method)(*given))
             except Exception as error:  # noqa: BLE001 (noted in the report, see the class)
-                self._detectors.remove(detector)
-                reason = one_line(f"{type(error).__name__}: {error}")
-                text = (
-                    f"{type(detector).__name__} stopped with {reason}. Its "
-                    "notes are missing; no verdict depends on them. This is a bug in gradwitness."
-                )
-                self._failures.append(Note("detector failed", text))
+                self._drop(detector, error)
         return returned
+
+    def _drop(self, detector: Detector, error: Exception) -> None:
+        for heeding in self._heeding.values():
+            if detector in heeding:
+                heeding.remove(detector)
+        reason = one_line(f"{type(error).__name__}: {error}")
+        text = (
+            f"{type(detector).__name__} stopped with {reason}. Its "
+            "notes are missing; no verdict depends on them. This is a bug in gradwitness."
+        )
+        self._failures.append(Note("detector failed", text))
+
+
+def _is_own(detector: Detector, method: str) -> bool:
+    return getattr(type(detector), method) is not getattr(Detector, method)
