@@ -16,13 +16,13 @@ import numpy as np
 
 from gradwitness._errors import RuleError, RuleFailure, Unjudgeable
 from gradwitness.engine.adjoint_memory import swept
-from gradwitness.engine.binding import Lookup, bind, inputs_of, over_complex, stand_in
+from gradwitness.engine.binding import Lookup, bind, inputs_of, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.custom_forwards import changes_views, edge_value, reaching
 from gradwitness.engine.floats import Arithmetic, as_array, is_complex, unit_roundoff
 from gradwitness.engine.forward import numbers, over_field, run
 from gradwitness.rules import find
-from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
+from gradwitness.rules.elementwise.complex_numbers import HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN
 from gradwitness.rules.kernel_ops import enter_kernel, paired, parts, round_to_format
 from gradwitness.rules.made_like import full_like
@@ -112,7 +112,7 @@ def vjp(
         raise Unjudgeable(
             f"{call.op} has {len(wanted)} edges, but its rule differentiates {len(inputs)} operands"
         )
-    mixed = bound.rule.name in COMPLEX and over_complex(tape, call)
+    mixed = bound.form.over_complex
     conjugates = mixed and bound.rule.name in HOLOMORPHIC
     # A sum of numbers without axes is no array in NumPy, and cannot be named by ``like``.
     incoming = [

@@ -210,7 +210,7 @@ class SweepCheck:
         return comparison if ones else in_turn(comparison, again, expected)[0]
 
     def _backward(self, node: Node, node_run: NodeRun) -> None:
-        names = operand_names(self.tape, node, self.records, self._custom.functions)
+        names = operand_names(self.tape, node, self._custom.functions)
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return

@@ -55,7 +55,7 @@ ADDED = "b"
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """What the witness knows of one operation.
 
