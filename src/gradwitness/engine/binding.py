@@ -59,7 +59,7 @@ class Bound(NamedTuple):
 
 def inputs_of(tape: Tape, call: Call) -> list[Input]:
     """Return a call's differentiable inputs, see `Form.inputs`."""
-    return form_of(tape, call).inputs(call)
+    return form_of(tape.values, call).inputs(call)
 
 
 def unrecorded(value: Value) -> str:
@@ -111,9 +111,10 @@ def bind(
     only the operands that the rule's vjps use; the others are NaN of their shape. A call without a
     rule, or with an argument that the rule does not know, is Unjudgeable.
     """
-    form = form_of(tape, call)
+    form = form_of(tape.values, call)
     rule, arguments = form.rule, call.arguments
     dtype = "" if arithmetic is None else working_dtype(tape, call)
+    read = _nothing if skip else lookup
 
     def convert(argument: Argument, needed: bool = True) -> Any:
         if not isinstance(argument, tuple):
@@ -122,13 +123,11 @@ def bind(
 
     def converted(argument: Argument, needed: bool) -> Any:
         if isinstance(argument, Ref):
-            if skip:
-                return None
             if not needed:
                 return stand_in(tape, argument.value, arithmetic)
             if arithmetic is None:
-                return lookup(argument.value)
-            return _operand(tape, argument.value, lookup, dtype, arithmetic)
+                return read(argument.value)
+            return _operand(tape, argument.value, read, dtype, arithmetic)
         if arithmetic is not None and isinstance(argument, float | complex):
             return _scalar(argument, dtype, arithmetic)
         return argument
@@ -144,7 +143,7 @@ def bind(
     for name, index in rule.given.items():
         # An overload may have fewer results.
         output = call.outputs[index] if index < len(call.outputs) else None
-        parameters[name] = None if skip or output is None else lookup(output)
+        parameters[name] = None if output is None else read(output)
     used = rule.kept if for_vjp else rule.operands
     operands = tuple(
         [
@@ -153,6 +152,11 @@ def bind(
         ]
     )
     return Bound(call, form, operands, parameters)
+
+
+def _nothing(number: int) -> Any:  # noqa: ARG001 (as a lookup takes it)
+    """Look nothing up."""
+    return None
 
 
 def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:
@@ -232,9 +236,7 @@ def _each(convert: Callable[[Argument], Any], argument: Argument) -> Any:
     return convert(argument)
 
 
-def _operand(
-    tape: Tape, number: int, lookup: Lookup, dtype: str, arithmetic: Arithmetic
-) -> Any:
+def _operand(tape: Tape, number: int, lookup: Lookup, dtype: str, arithmetic: Arithmetic) -> Any:
     array = lookup(number)
     value = tape.values[number]
     if not is_inexact(value.dtype):

@@ -23,7 +23,7 @@ from gradwitness.tape import Ref
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gradwitness.tape import Argument, Call, Tape, Value
+    from gradwitness.tape import Argument, Call, Value
 
 # Shape and format of a tensor.
 Kind: TypeAlias = "tuple[tuple[int, ...], str]"
@@ -144,8 +144,8 @@ def _tensors(argued: Any) -> Iterator[Kind]:
             yield from _tensors(element)
 
 
-def form_of(tape: Tape, call: Call) -> Form:
-    """Return the form of a call.
+def form_of(values: Sequence[Value], call: Call) -> Form:
+    """Return the form of a call on some values.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def form_of(tape: Tape, call: Call) -> Form:
     rule = rules.find(call.base_op)
     if rule is None:
         raise Unjudgeable(f"no rule for {call.op}")
-    values, arguments = tape.values, call.arguments
+    arguments = call.arguments
     argued = tuple([_argued(values, argument) for argument in arguments.values()])
     outputs = tuple([None if n is None else _kind(values[n]) for n in call.outputs])
     return _form(rule, call.op, (*arguments,), argued, outputs)

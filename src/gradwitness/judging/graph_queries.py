@@ -63,7 +63,7 @@ def operand_names(
         known = {n: f"{one_line(name)} (input {n})" for n, name in enumerate(names)}
         return [(known.get(n, f"input {n}"), "") for n in range(len(node.edges))]
     try:
-        form = form_of(tape, tape.calls[node.call])
+        form = form_of(tape.values, tape.calls[node.call])
     except Unjudgeable:
         return [(f"input {n}", "") for n in range(len(node.edges))]
     return [
