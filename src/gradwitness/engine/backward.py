@@ -144,7 +144,8 @@ def vjp(
         operand = tape.values[argument.value]
         result = numbers(whose, result, operand.dtype, arithmetic)
         result = _stored(result, operand.dtype, arithmetic)
-        result = run(whose, unbroadcast, result, operand.shape)
+        if result.shape != operand.shape:
+            result = run(whose, unbroadcast, result, operand.shape)
         if conjugates:
             result = np.conjugate(result)
         results.append(over_field(result, operand.dtype) if mixed else result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -113,27 +114,17 @@ def bind(
     """
     form = form_of(tape.values, call)
     rule, arguments = form.rule, call.arguments
-    dtype = "" if arithmetic is None else working_dtype(tape, call)
-    read = _nothing if skip else lookup
-
-    def convert(argument: Argument, needed: bool = True) -> Any:
-        if not isinstance(argument, tuple):
-            return converted(argument, needed)
-        return _each(lambda element: converted(element, needed), argument)
-
-    def converted(argument: Argument, needed: bool) -> Any:
-        if isinstance(argument, Ref):
-            if not needed:
-                return stand_in(tape, argument.value, arithmetic)
-            if arithmetic is None:
-                return read(argument.value)
-            return _operand(tape, argument.value, read, dtype, arithmetic)
-        if arithmetic is not None and isinstance(argument, float | complex):
-            return _scalar(argument, dtype, arithmetic)
-        return argument
-
-    parameters = {name: convert(arguments[name]) for name in form.parameters}
-    parameters |= _call_parameters(tape, form, call)
+    numbers, scalar = lookup, _as_it_is
+    if arithmetic is not None:
+        dtype = working_dtype(tape, call)
+        numbers = partial(_operand, tape, lookup, dtype, arithmetic)
+        scalar = partial(_scalar, dtype, arithmetic)
+    if skip:
+        numbers = lookup = _nothing
+    unused = partial(stand_in, tape, arithmetic=arithmetic)
+    parameters = {name: _converted(arguments[name], numbers, scalar) for name in form.parameters}
+    if rule.parameters:
+        parameters |= _call_parameters(tape, form, call)
     if arithmetic is not None and _makes_floats(tape, call):
         parameters |= {
             n: _exact(call.arguments[n], arithmetic)
@@ -143,15 +134,28 @@ def bind(
     for name, index in rule.given.items():
         # An overload may have fewer results.
         output = call.outputs[index] if index < len(call.outputs) else None
-        parameters[name] = None if output is None else read(output)
+        parameters[name] = None if output is None else lookup(output)
     used = rule.kept if for_vjp else rule.operands
     operands = tuple(
         [
-            convert(arguments[schema_name], name in used)
+            _converted(arguments[schema_name], numbers if name in used else unused, scalar)
             for name, schema_name in zip(rule.operands, form.positional, strict=True)
         ]
     )
     return Bound(call, form, operands, parameters)
+
+
+def _converted(argument: Argument, numbers: Lookup, scalar: Callable[[Any], Any]) -> Any:
+    """Return an argument, or each element of a list, with tensors as ``numbers`` returns them."""
+    if isinstance(argument, Ref):
+        return numbers(argument.value)
+    if isinstance(argument, tuple):
+        return tuple([_converted(element, numbers, scalar) for element in argument])
+    return scalar(argument) if isinstance(argument, float | complex) else argument
+
+
+def _as_it_is(number: Any) -> Any:
+    return number
 
 
 def _nothing(number: int) -> Any:  # noqa: ARG001 (as a lookup takes it)
@@ -229,14 +233,7 @@ def _memory(value: Value) -> Any:
     return positions(value.shape, layout.strides, layout.offset)
 
 
-def _each(convert: Callable[[Argument], Any], argument: Argument) -> Any:
-    """Convert an argument, or each element of a list; a function that calls itself is a cycle."""
-    if isinstance(argument, tuple):
-        return tuple([_each(convert, element) for element in argument])
-    return convert(argument)
-
-
-def _operand(tape: Tape, number: int, lookup: Lookup, dtype: str, arithmetic: Arithmetic) -> Any:
+def _operand(tape: Tape, lookup: Lookup, dtype: str, arithmetic: Arithmetic, number: int) -> Any:
     array = lookup(number)
     value = tape.values[number]
     if not is_inexact(value.dtype):
@@ -244,11 +241,11 @@ def _operand(tape: Tape, number: int, lookup: Lookup, dtype: str, arithmetic: Ar
     if value.shape == () and unit_roundoff(value.dtype) < unit_roundoff(dtype):
         # A Python number, which torch holds in double, or a 0-d tensor of a wider format: torch
         # rounds it on use.
-        return _scalar(array.item(), dtype, arithmetic)
+        return _scalar(dtype, arithmetic, array.item())
     return Bounded(array, arithmetic)
 
 
-def _scalar(number: complex, dtype: str, arithmetic: Arithmetic) -> Any:
+def _scalar(dtype: str, arithmetic: Arithmetic, number: complex) -> Any:
     """Return a Python number as an operand: rounded, with its error, if the format cannot hold it.
 
     Rounded, because comparisons with it happen after rounding.

@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from enum import Enum
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import InputError
 from gradwitness.judging.depth import FULL
+from gradwitness.judging.lean import lean
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Finding:
 
     def at_node(self, node: int | None) -> Finding:
         """Return a plain finding with its node, which was not known when the step was judged."""
-        return self if node == self.node else Finding(*_BEFORE_NODE(self), node, *_AFTER_NODE(self))
+        return self if node == self.node else lean(Finding, **{**vars(self), "node": node})
 
     @property
     def is_forward_doubt(self) -> bool:
@@ -105,11 +105,6 @@ class Finding:
         of_call = self.step is Step.FORWARD and self.call is not None
         return of_call and self.verdict is Verdict.INCONCLUSIVE
 
-
-_NAMES = [*Finding.__dataclass_fields__]
-# `replace` would look each field up in turn: most steps of a program have a node.
-_BEFORE_NODE = attrgetter(*_NAMES[: _NAMES.index("node")])
-_AFTER_NODE = attrgetter(*_NAMES[_NAMES.index("node") + 1 :])
 
 ALL, GRADIENTS = "all", "gradients"
 

@@ -29,6 +29,7 @@ from gradwitness.judging.conclusion import (
 )
 from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import Finding, Report, Step
+from gradwitness.judging.lean import lean
 from gradwitness.judging.looks.fast import Fast
 from gradwitness.judging.looks.whole import Whole
 from gradwitness.judging.pathology.panel import Panel
@@ -301,10 +302,11 @@ def _reached(tape: Tape, nodes: list[int]) -> int:
 
 def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:
     rule = find(call.base_op)
-    return Finding(
-        Step.FORWARD,
-        f"{call.op} (call {call.id})",
-        comparison,
+    return lean(
+        Finding,
+        step=Step.FORWARD,
+        title=f"{call.op} (call {call.id})",
+        comparison=comparison,
         call=call.id,
         tensor_nr=output_nr,
         source=call.source,
