@@ -84,9 +84,14 @@ def axis_of(letters: str, letter: str, shape: Shape) -> int | None:
 
 def is_large(tape: Tape, call: Call) -> bool:
     """Whether a call has a tensor too large to convert at once."""
-    numbers = {n for n in call.outputs if n is not None}
-    numbers.update(a.value for a in call.arguments.values() if isinstance(a, Ref))
-    return any(math.prod(tape.values[n].shape) > _LARGE for n in numbers)
+    values = tape.values
+    for number in call.outputs:
+        if number is not None and math.prod(values[number].shape) > _LARGE:
+            return True
+    for argument in call.arguments.values():
+        if isinstance(argument, Ref) and math.prod(values[argument.value].shape) > _LARGE:
+            return True
+    return False
 
 
 def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:

@@ -98,9 +98,7 @@ def conclusion(
     interrupted = settle is unmeasured
     # The node of a forward call was not known when it ran.
     findings = [
-        replace(f, node=tape.calls[f.call].node)
-        if f.step is Step.FORWARD and f.call is not None
-        else f
+        f.at_node(tape.calls[f.call].node) if f.step is Step.FORWARD and f.call is not None else f
         for f in findings
     ]
     findings = with_doubts(tape, findings)

@@ -61,10 +61,8 @@ class _Remembered(Sequence[T]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[T]: ...
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        if isinstance(index, slice):
-            return self.made[index]
         known = self.known
-        if known is None:
+        if known is None or type(index) is slice:
             return self.made[index]
         if index not in known:
             known[index] = self.made[index]

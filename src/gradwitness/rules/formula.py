@@ -97,8 +97,9 @@ class Formula:
 
     def __call__(self, *operands: Array, **parameters: Any) -> Array:
         """Compute it."""
-        given = dict(zip(self._operands, operands, strict=True))
-        return self._whole({**self._defaults, **parameters, **given})
+        given = {**self._defaults, **parameters}
+        given.update(zip(self._operands, operands, strict=True))
+        return self._whole(given)
 
     def _part(self, node: ast.expr) -> Part:
         match node:
@@ -141,4 +142,18 @@ def _applied(function: Callable[..., Any], *parts: Part) -> Part:
     numbers = [part for part in parts if not callable(part)]
     if len(numbers) == len(parts):
         return float(function(*numbers))
-    return lambda given: function(*(part(given) if callable(part) else part for part in parts))
+    return _composed(function, *parts)
+
+
+def _composed(function: Callable[..., Any], *parts: Any) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a function of parts of which some are functions: one for each form that is common."""
+    if len(parts) == 1:
+        return lambda given: function(parts[0](given))
+    if len(parts) > 2:
+        return lambda given: function(*[p(given) if callable(p) else p for p in parts])
+    left, right = parts
+    if not callable(left):
+        return lambda given: function(left, right(given))
+    if not callable(right):
+        return lambda given: function(left(given), right)
+    return lambda given: function(left(given), right(given))

@@ -144,7 +144,8 @@ class Nonfinite(Detector):
     ) -> None:
         if sweep != self._sweep:
             self._sweep, self._arrived = sweep, {}
-        self._arrived |= {(node_run.node, k): n for k, n in enumerate(node_run.incoming)}
+        for k, number in enumerate(node_run.incoming):
+            self._arrived[node_run.node, k] = number
         if all(math.isfinite(f.comparison.norm) for f in findings):
             return
         node = self.tape.nodes[node_run.node]
