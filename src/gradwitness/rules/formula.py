@@ -12,6 +12,7 @@ import numpy as np
 import scipy
 
 from gradwitness._errors import RuleError
+from gradwitness.rules.elementwise.error_function import erf
 from gradwitness.rules.kernel_ops import polygamma, times, where
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ WORDS: Mapping[str, Callable[..., Any]] = {
     "swap": np.swapaxes,
     "where": where,
     # Asked for when they are called: importing them takes longer than NumPy's whole import.
-    "erf": lambda x: scipy.special.erf(x),
+    "erf": erf,
     "erfc": lambda x: scipy.special.erfc(x),
     "erfinv": lambda x: scipy.special.erfinv(x),
     "digamma": lambda x: scipy.special.psi(x),
