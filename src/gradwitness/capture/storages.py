@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
-from gradwitness.capture.arrays import as_array, bytes_of, whereabouts
+from gradwitness.capture.arrays import as_array, bytes_at, whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-    from torch.multiprocessing.reductions import StorageWeakRef
 
     from gradwitness.tape import Layout
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Draft:
     """A value while it is being recorded: its array may yet be replaced by a copy."""
 
@@ -39,18 +39,18 @@ class Draft:
     objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Storage:
     """One piece of memory; ``epoch`` counts the writes to it.
 
-    The weak reference keeps its address from being reused, ``memory`` its content too, unless the
-    program resizes it: then its bytes lie elsewhere than at ``extent``. The arrays of its values
-    are parts of ``bytes``.
+    ``memory`` keeps its content, unless the program resizes it: then its bytes lie elsewhere than
+    at ``extent``. Once that is let go, a weak reference still keeps its address from being reused.
+    The arrays of its values are parts of ``bytes``.
     """
 
     number: int
-    address: StorageWeakRef
     memory: Any = None
+    address: StorageWeakRef | None = None
     extent: tuple[int, int] | None = None
     bytes: NDArray[np.uint8] | None = None
     epoch: int = 0
@@ -62,11 +62,25 @@ class Storage:
 
     def take(self, memory: torch.UntypedStorage) -> None:
         """Hold the memory, where it lies now."""
-        self.memory, self.extent, self.bytes = memory, whereabouts(memory), bytes_of(memory)
+        self.memory, self.extent = memory, whereabouts(memory)
+        self.bytes = bytes_at(memory, self.extent)
 
     def let_go(self) -> None:
         """Hold the memory no longer."""
+        if self.address is None and self.memory is not None:
+            weak: Any = StorageWeakRef
+            self.address = weak(self.memory)
         self.memory = self.bytes = None
+
+    def has_moved(self) -> bool:
+        """Whether the program has resized the memory unseen."""
+        memory = self.memory
+        if memory is None or self.extent is None:
+            return False
+        try:
+            return (memory.data_ptr(), memory.nbytes()) != self.extent
+        except RuntimeError:
+            return True
 
     def keep(self, draft: Draft) -> None:
         """Keep a value's numbers: in this memory or, if it is lent, in a copy."""
