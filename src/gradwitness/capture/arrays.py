@@ -49,23 +49,17 @@ def is_mirrored(tensor: torch.Tensor) -> bool:
     return tensor.is_conj() or tensor.is_neg()
 
 
-def as_array(
-    tensor: torch.Tensor, memory: NDArray[np.uint8] | None = None
-) -> NDArray[np.generic] | None:
+def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
     """Return the numbers of a plain tensor, sharing its memory on the CPU, copied elsewhere.
 
     None for a tracer's fake tensors, freed memory and formats that NumPy lacks. Shared memory must
-    not be read once the program has resized it (see `ValueStore`). The bytes of the tensor's
-    storage (see `bytes_at`) can be given, to be shared by all its arrays.
+    not be read once the program has resized it (see `ValueStore`).
     """
     try:
-        kind = tensor.dtype
-        paired = kind is torch.complex32
+        paired = tensor.dtype is torch.complex32
         if not tensor.is_cpu or paired or is_mirrored(tensor) or tensor._is_zerotensor():
-            tensor, memory = _with_memory(tensor), None
-        if paired:
-            return _paired(torch.view_as_real(tensor))
-        return _shared(tensor, _FORMATS[kind], memory) if kind in _FORMATS else None
+            tensor = _with_memory(tensor)
+        return _paired(torch.view_as_real(tensor)) if paired else _shared(tensor)
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
         # This runs inside the program, which must go on if something cannot be recorded.
         return None
@@ -127,27 +121,48 @@ def bytes_at(
     return np.asarray(_Window(storage, extent)) if extent and all(extent) else None
 
 
-def _shared(
-    tensor: torch.Tensor, dtype: np.dtype[Any], memory: NDArray[np.uint8] | None
+def lying_in(
+    memory: NDArray[np.uint8],
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    offset: int,
+    strides: tuple[int, ...],
 ) -> NDArray[np.generic] | None:
-    """Return a read-only array of a tensor's own memory, if there is one."""
-    shape = tuple(tensor.shape)
+    """Return the read-only part of a storage's bytes that is a tensor's; None if none is."""
+    form = _FORMATS.get(dtype)
+    if form is None:
+        return None
     if 0 in shape:
-        array = np.empty(shape, dtype)
-        array.flags.writeable = False
-        return array
-    if memory is None:
-        storage = tensor.untyped_storage()
-        memory = bytes_at(storage, whereabouts(storage))
-    size = dtype.itemsize
-    first, steps = tensor.storage_offset() * size, [step * size for step in tensor.stride()]
+        return _empty(shape, form)
+    size = form.itemsize
+    try:
+        return np.ndarray(shape, form, memory, offset * size, [step * size for step in strides])
+    except (TypeError, ValueError):
+        return None
+
+
+def _shared(tensor: torch.Tensor) -> NDArray[np.generic] | None:
+    """Return a read-only array of a tensor's own memory, if there is one."""
+    shape, storage = tuple(tensor.shape), tensor.untyped_storage()
+    form = _FORMATS.get(tensor.dtype)
+    if form is not None and 0 in shape:
+        return _empty(shape, form)
     # A tracer's fake tensor claims another device than its storage's, and a wrapper has none.
-    return None if memory is None else np.ndarray(shape, dtype, memory, first, steps)
+    memory = bytes_at(storage, whereabouts(storage))
+    if memory is None:
+        return None
+    return lying_in(memory, tensor.dtype, shape, int(tensor.storage_offset()), tensor.stride())
+
+
+def _empty(shape: tuple[int, ...], form: np.dtype[Any]) -> NDArray[np.generic]:
+    array = np.empty(shape, form)
+    array.flags.writeable = False
+    return array
 
 
 def _paired(halves: torch.Tensor) -> NDArray[np.generic] | None:
     """Return a copy of complex numbers, whose parts have 16 bits: NumPy has 32 or more."""
-    parts = _shared(halves, _FORMATS[halves.dtype], None)
+    parts = _shared(halves)
     if parts is None:
         return None
     copy = np.ascontiguousarray(parts, np.float32).view(np.complex64)[..., 0]

@@ -16,11 +16,12 @@ from gradwitness.capture.arrays import (
     dtype_name,
     is_mirrored,
     is_plain,
+    lying_in,
     shape_of,
 )
 from gradwitness.capture.balance import Balance
 from gradwitness.capture.sparse import dense, is_sparse, version
-from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy
+from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy, look
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
@@ -133,9 +134,9 @@ class ValueStore:
                 self._remember(None if known is None else known.tensor())
             keep_copy(draft)
         storage.epoch += 1
-        storage.waiting.clear()
+        storage.waiting = ()
         # Copies need no tracking.
-        storage.drafts.clear()
+        storage.drafts = ()
 
     def lend(self, tensor: torch.Tensor) -> None:
         """Copy the values of a tensor's memory, now and later: it may be resized unseen."""
@@ -145,15 +146,15 @@ class ValueStore:
         storage.lent = True
         for draft in storage.drafts:
             keep_copy(draft)
-        storage.drafts.clear()
+        storage.drafts = ()
 
     def in_flight(self, tensor: torch.Tensor, is_done: Callable[[], bool]) -> None:
         """Leave a tensor's value unread until what fills its memory is done."""
         draft, storage = self._drafts[self.of(tensor)], self._storage(tensor)
         if storage is None:
             return
-        storage.filling.append(is_done)
-        storage.drafts.clear()
+        storage.filling = (*storage.filling, is_done)
+        storage.drafts = ()
         storage.wait(draft, tensor)
 
     def arrived(self, tensor: torch.Tensor) -> None:
@@ -165,7 +166,8 @@ class ValueStore:
     def let_go(self, tensor: torch.Tensor) -> None:
         """Hold a tensor's memory only: torch copies a gradient that somebody else holds."""
         known = self._by_object.pop(id(tensor))
-        self._drafts[known.value].objects.remove(id(tensor))
+        draft = self._drafts[known.value]
+        draft.objects = tuple([key for key in draft.objects if key != id(tensor)])
 
     def hold(self, tensor: torch.Tensor) -> None:
         """Hold a tensor in any case: the program has put a hook on it."""
@@ -202,11 +204,11 @@ class ValueStore:
                         self._remember(tensor)
                         # The program may use it again. What is detached from it shares its key.
                         known.let_go(tensor)
-            draft.objects.clear()
+            draft.objects = ()
             if draft.layout is not None:
                 touched[draft.layout.storage] = self._in_order[draft.layout.storage]
         for storage in touched.values():
-            storage.drafts = [draft for draft in storage.drafts if draft.array is not None]
+            storage.drafts = tuple([d for d in storage.drafts if d.array is not None])
             if not storage.drafts:
                 storage.let_go()
 
@@ -243,13 +245,18 @@ class ValueStore:
             if draft.layout is not None and draft.layout.storage in storages:
                 lying[draft.layout.storage].append(draft)
         for number, drafts in lying.items():
-            self._look(self._in_order[number])
+            look(self._in_order[number])
             keep_copies(drafts, self._in_order[number].bytes)
 
     def storage(self, value: int) -> int | None:
         """Return the number of a value's storage."""
         layout = self._drafts[value].layout
         return layout.storage if layout else None
+
+    def storages(self, values: Iterable[int | None]) -> set[int]:
+        """Return the numbers of some values' storages."""
+        layouts = [self._drafts[value].layout for value in values if value is not None]
+        return {layout.storage for layout in layouts if layout is not None}
 
     def tensors(self) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield every known tensor that has a gradient and is unchanged, with its number."""
@@ -291,14 +298,14 @@ class ValueStore:
     def is_overwritten(self, number: int) -> bool:
         """Whether a value's memory has been written to since."""
         draft = self._drafts[number]
-        storage = None if draft.layout is None else self._in_order[draft.layout.storage]
-        return storage is not None and storage.epoch != draft.epoch
+        layout = draft.layout
+        return layout is not None and self._in_order[layout.storage].epoch != draft.epoch
 
     def value(self, number: int) -> Value:
         """Return a value as it is now."""
         d = self._drafts[number]
         if d.layout is not None and d.array is not None and not d.copied:
-            self._look(self._in_order[d.layout.storage])
+            look(self._in_order[d.layout.storage])
         layout = None if d.mirrored else d.layout
         return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed, d.sparse)
 
@@ -309,17 +316,9 @@ class ValueStore:
         except (NotImplementedError, RuntimeError):
             return None
         storage = self._storages.get(at)
-        if storage is not None:
-            self._look(storage)
+        if storage is not None and (storage.filling or storage.has_moved()):
+            look(storage)
         return storage
-
-    def _look(self, storage: Storage) -> None:
-        """Drop the values of a storage that the program has resized unseen."""
-        if storage.filling:
-            storage.settle()
-        if storage.has_moved():
-            drop(storage)
-            storage.take(storage.memory)
 
     def _forget(self, tensor: torch.Tensor) -> None:
         """Drop the values of a tensor's memory, to which something has written unseen."""
@@ -329,9 +328,10 @@ class ValueStore:
 
     def _new_storage(self, tensor: torch.Tensor) -> Storage:
         memory = tensor.untyped_storage()
-        storage = Storage(len(self._in_order), lent=sys.getrefcount(memory) > ALONE)
+        is_lent = sys.getrefcount(memory) > ALONE
+        storage = Storage(len(self._in_order), memory._cdata, lent=is_lent)
         storage.take(memory)
-        self._storages[memory._cdata] = storage
+        self._storages[storage.address] = storage
         self._in_order.append(storage)
         return storage
 
@@ -340,11 +340,11 @@ class ValueStore:
         return _version(tensor) if storage is None else storage.epoch
 
     def _key(self, tensor: torch.Tensor, storage: Storage | None) -> tuple[Any, ...]:
-        at = address(tensor) if storage is None else storage
+        at = address(tensor) if storage is None else storage.address
         if at == -1:
             return (self._without_memory.setdefault(tensor, object()),)
-        layout = (tensor.storage_offset(), tensor.stride(), tensor.shape)
-        return (at, *layout, tensor.dtype, tensor.is_conj(), tensor.is_neg())
+        layout = (tensor.storage_offset(), tensor.stride(), tuple(tensor.shape))
+        return (at, *layout, dtype_name(tensor), tensor.is_conj(), tensor.is_neg())
 
     def _new(self, tensor: torch.Tensor, storage: Storage | None, *, made: bool) -> int:
         number = len(self._drafts)
@@ -374,28 +374,31 @@ class ValueStore:
         self._by_object[id(tensor)] = known
         if tensor.requires_grad:
             self.balance.open(tensor)
-        draft.objects.append(id(tensor))
+        draft.objects = (*draft.objects, id(tensor))
         return known
 
     def _attach(
         self, draft: Draft, tensor: torch.Tensor, storage: Storage | None
     ) -> Storage | None:
         """Give a value its array; return the storage that it lies in."""
-        if is_sparse(tensor):
-            draft.array, draft.sparse = dense(tensor)
-            draft.copied = True
-            return storage
         if not is_plain(tensor):
+            if is_sparse(tensor):
+                draft.array, draft.sparse = dense(tensor)
+                draft.copied = True
             return storage
         storage = storage or self._new_storage(tensor)
         if storage.memory is None:
             memory = tensor.untyped_storage()
             storage.lent = storage.lent or sys.getrefcount(memory) > ALONE
             storage.take(memory)
-        draft.array = as_array(tensor, storage.bytes)
         # The array of a lazy view is a copy: its memory holds other numbers.
         draft.mirrored = is_mirrored(tensor)
-        draft.layout = Layout(storage.number, int(tensor.storage_offset()), tuple(tensor.stride()))
+        offset, strides = int(tensor.storage_offset()), tuple(tensor.stride())
+        draft.layout = Layout(storage.number, offset, strides)
+        if storage.bytes is not None and not draft.mirrored:
+            draft.array = lying_in(storage.bytes, tensor.dtype, draft.shape, offset, strides)
+        if draft.array is None:
+            draft.array = as_array(tensor)
         draft.epoch = storage.epoch
         if storage.filling:
             storage.wait(draft, tensor)
