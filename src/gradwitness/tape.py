@@ -101,7 +101,8 @@ class Value:
     sparse: int = 0
 
     def __post_init__(self) -> None:
-        _fit_to_show(self, "name")
+        if not self.name.isprintable():
+            _fit_to_show(self, "name")
 
 
 @record(frozen=True, slots=True)
@@ -164,7 +165,8 @@ class Call:
     grad: bool = True
 
     def __post_init__(self) -> None:
-        _fit_to_show(self, "op")
+        if not self.op.isprintable():
+            _fit_to_show(self, "op")
 
     @cached_property
     def base_op(self) -> str:
@@ -234,7 +236,8 @@ class Node:
     saved: tuple[tuple[str, int | None], ...] = ()
 
     def __post_init__(self) -> None:
-        _fit_to_show(self, "name")
+        if not self.name.isprintable():
+            _fit_to_show(self, "name")
 
 
 @record(frozen=True, slots=True)
@@ -395,12 +398,10 @@ class Tape:
         yield from sorted(pairs, key=lambda pair: pair[1].id)
 
 
-def _fit_to_show(record: object, *names: str) -> None:
+def _fit_to_show(shown: object, *names: str) -> None:
     """Escape unprintable characters in names, once for all who show them."""
     for name in names:
-        text = getattr(record, name)
-        if not text.isprintable():
-            object.__setattr__(record, name, one_line(text))
+        object.__setattr__(shown, name, one_line(getattr(shown, name)))
 
 
 def references(argument: Argument) -> Iterator[int]:

@@ -211,10 +211,11 @@ class DispatchRecorder(Mode):
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        begun = self._border.take(self._before, func, args, kwargs)
+        border = self._border
+        begun = None if border.failures else border.attempt(self._before, func, args, kwargs)
         result = self._run(func, args, kwargs)
-        if begun is not None:
-            self._border.take(self._write, begun, result)
+        if begun is not None and not border.failures:
+            border.attempt(self._write, begun, result)
         if self.steps.under_way:
             self._border.take(self.steps.ran, func, result)
         return result

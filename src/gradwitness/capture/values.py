@@ -44,9 +44,10 @@ class _Known:
         """Return the tensor unless it is gone."""
         return self.watched() if self.held is None else self.held
 
-    def let_go(self, tensor: torch.Tensor) -> None:
+    def let_go(self) -> None:
         """Hold the tensor no longer."""
-        self.held, self.watched = None, weakref.ref(tensor)
+        if self.held is not None:
+            self.held, self.watched = None, weakref.ref(self.held)
 
 
 class ValueStore:
@@ -127,11 +128,12 @@ class ValueStore:
         storage = self._storage(tensor)
         if storage is None:
             return
-        self._remember(tensor._base if tensor._base is not None else tensor)
+        base = tensor._base
+        self._remember_of(tensor if base is None else base)
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
-            for known in map(self._by_object.get, draft.objects):
-                self._remember(None if known is None else known.tensor())
+            for key in draft.objects:
+                self._remember(self._by_object.get(key))
             keep_copy(draft)
         storage.epoch += 1
         storage.waiting = ()
@@ -199,11 +201,9 @@ class ValueStore:
             for key in draft.objects:
                 known = self._by_object.get(key)
                 if known is not None and known.value == number:
-                    tensor = known.tensor()
-                    if tensor is not None:
-                        self._remember(tensor)
-                        # The program may use it again. What is detached from it shares its key.
-                        known.let_go(tensor)
+                    self._remember(known)
+                    # The program may use it again. What is detached from it shares its key.
+                    known.let_go()
             draft.objects = ()
             if draft.layout is not None:
                 touched[draft.layout.storage] = self._in_order[draft.layout.storage]
@@ -281,17 +281,20 @@ class ValueStore:
         """
         if tensor._base is None or not self._epoch(tensor):
             return False
-        self._remember(tensor)
+        self._remember_of(tensor)
         return True
 
-    def _remember(self, tensor: torch.Tensor | None) -> None:
-        """Note the node of a tensor that is about to be overwritten or let go."""
-        if tensor is None or not tensor.requires_grad:
-            return
+    def _remember_of(self, tensor: torch.Tensor) -> None:
         known = self._by_object.get(id(tensor))
-        if known is None or known.tensor() is not tensor or known.epoch != self._epoch(tensor):
+        if known is not None and known.tensor() is tensor:
+            self._remember(known)
+
+    def _remember(self, known: _Known | None) -> None:
+        """Note the node of a tensor that is about to be overwritten or let go."""
+        tensor = None if known is None else known.tensor()
+        if known is None or tensor is None or not tensor.requires_grad:
             return
-        node = _history(tensor)
+        node = _history(tensor) if known.epoch == self._epoch(tensor) else None
         if node is not None:
             self._past.append((identity(node), tensor.output_nr, known.value))
 
@@ -365,8 +368,14 @@ class ValueStore:
         self._drafts.append(draft)
         known = self._meet(tensor, draft, number, epoch)
         if made and tensor._base is not None:
-            known.let_go(tensor)
-        self._by_key[self._key(tensor, storage)] = (number, epoch)
+            known.let_go()
+        layout = draft.layout
+        if storage is None or layout is None or draft.mirrored:
+            key = self._key(tensor, storage)
+        else:
+            at, strides = storage.address, layout.strides
+            key = (at, layout.offset, strides, draft.shape, draft.dtype, False, False)
+        self._by_key[key] = (number, epoch)
         return number
 
     def _meet(self, tensor: torch.Tensor, draft: Draft, number: int, epoch: int) -> _Known:
@@ -412,7 +421,7 @@ def identity(node: Any) -> Any:
 
     Those are not to be held, either.
     """
-    if not node.name().startswith("AsStrided"):
+    if not type(node).__name__.startswith("AsStrided"):
         return node
     layout = (tuple(node._saved_size), tuple(node._saved_stride), node._saved_storage_offset)
     return (node._sequence_nr(), *layout)
