@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,11 @@ class Numbers:
         """Read what was appended."""
         if self._words:
             words, self._words = self._words, []
-            printed = read_printed(b" ".join(words))
-            if len(printed.values) != len(words):
+            text = b" ".join(words)
+            printed = read_printed(text)
+            between = sum(text.count(letter) for letter in b" \t\r\n")
+            # A word may hold two numbers beside one that holds none.
+            if len(printed.values) != len(words) or between != len(words) - 1:
                 raise ValueError("not as many numbers as words")
             self._read.append((printed.values, self._last_digits(printed)))
 
@@ -126,22 +130,46 @@ def _rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArray[n
     told = last > _FINEST
     if told.all() and last.min() == last.max() and _half_unit(last[0]) > 1e-15 * size.max():
         return np.broadcast_to(_half_unit(last[0]), size.shape)
-    full = ~told | (_half_unit(last) <= _FULL_PRECISION * size)
+    half = _half_unit(last)
+    full = ~told | (half <= _FULL_PRECISION * size)
     if full.all():
         return np.zeros(len(values))
     finest = np.min(last, where=told, initial=_LARGEST_EXPONENT)
+    if not _are_alike(size, half, told & (size > 0)):
+        half = _as_one_array(size, last, half, told, finest)
+    half[last == _FINEST] = _half_unit(finest)
+    half[(last == _EXACT) | (half <= _FULL_PRECISION * size)] = 0
+    return np.asarray(half)
+
+
+def _are_alike(
+    size: NDArray[np.float64], half: NDArray[np.float64], which: NDArray[np.bool_]
+) -> bool:
+    """Whether all of these numbers have as many significant digits."""
+    with np.errstate(all="ignore"):
+        units = size / half / 2
+    least, most = np.min(units, where=which, initial=np.inf), np.max(units, where=which, initial=0)
+    digits = math.floor(math.log10(least)) if math.isfinite(least) else 0
+    return bool(10.0**digits <= least and most < 10.0 ** (digits + 1))
+
+
+def _as_one_array(
+    size: NDArray[np.float64],
+    last: NDArray[np.int16],
+    half: NDArray[np.float64],
+    told: NDArray[np.bool_],
+    finest: np.int16,
+) -> NDArray[np.float64]:
+    """Return how far each number may be rounded, judging by all of them."""
     with np.errstate(divide="ignore", invalid="ignore"):
         # The exponent of the first digit, plus one.
         magnitude = np.where(told, np.floor(np.log10(size)) + 1, 0)
     # Of 999999999999.999 the logarithm is rounded to 12.
     magnitude -= told & (size > 0) & (size < 2 * _half_unit(np.maximum(magnitude - 1, -_SMALLEST)))
-    most = float(np.max(magnitude - last, where=told & (values != 0), initial=0))
+    most = float(np.max(magnitude - last, where=told & (size != 0), initial=0))
     common = np.maximum(_half_unit(magnitude - most), _half_unit(finest))
     common = np.maximum(common, _unit_of(most) * size)
-    rounding = np.minimum(_half_unit(last), common)
-    rounding[last == _FINEST] = _half_unit(finest)
-    rounding[(last == _EXACT) | (rounding <= _FULL_PRECISION * size)] = 0
-    return np.asarray(rounding)
+    return np.asarray(np.minimum(half, common))
 
 
 def _unit_of(digits: float) -> float:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SPACE, _POINT, _MINUS, _PLUS, _ZERO, _E = b" .-+0e"
 _LOWER = 0x20  # the bit that makes a letter a small one
-_BETWEEN = b" \t\r\n"
+_CONTROL = b"\n\r\t"  # those that may stand between numbers
 # Letters read at a time: what is made of them stays in the cache.
 BLOCK = 1 << 18
 _EIGHT = 8
@@ -134,7 +134,10 @@ def _words(letters: NDArray[np.uint8]) -> tuple[Integers, Integers]:
     """Return where words begin and end."""
     is_between = letters <= _SPACE
     count = np.count_nonzero(is_between)
-    if np.count_nonzero(letters < _SPACE) != sum(letters.tobytes().count(x) for x in b"\t\r\n"):
+    control = np.count_nonzero(letters < _SPACE)
+    for letter in _CONTROL if control else ():
+        control -= np.count_nonzero(letters == letter)
+    if control:
         raise ValueError("a character that cannot be seen")
     ends = np.flatnonzero(is_between[1:] > is_between[:-1]) + 1
     if not len(ends):
