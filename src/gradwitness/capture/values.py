@@ -72,9 +72,8 @@ class ValueStore:
         storage = self._storage(tensor)
         epoch = _version(tensor) if storage is None else storage.epoch
         known = self._by_object.get(id(tensor))
-        met = known is not None and known.epoch == epoch
-        met = met and (known.held is tensor or known.tensor() is tensor)
-        if known is not None and met:
+        met = False
+        if known is not None and known.epoch == epoch and known.tensor() is tensor:
             number, draft = known.value, self._drafts[known.value]
             # Whether it still lies where its value did: ``.data`` may have changed.
             layout = draft.layout
