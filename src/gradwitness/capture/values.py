@@ -73,7 +73,11 @@ class ValueStore:
         epoch = _version(tensor) if storage is None else storage.epoch
         known = self._by_object.get(id(tensor))
         met = False
-        if known is not None and known.epoch == epoch and known.tensor() is tensor:
+        if (
+            known is not None
+            and known.epoch == epoch
+            and (known.held is tensor or known.tensor() is tensor)
+        ):
             number, draft = known.value, self._drafts[known.value]
             # Whether it still lies where its value did: ``.data`` may have changed.
             layout = draft.layout
@@ -104,8 +108,7 @@ class ValueStore:
         storage = self._storage(tensor)
         if storage is None:
             return
-        base = tensor._base
-        self._remember_of(tensor if base is None else base)
+        self._remember_of(tensor if tensor._base is None else tensor._base)
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
             for key in draft.objects:
