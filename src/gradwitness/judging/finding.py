@@ -9,14 +9,19 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import InputError
+from gradwitness.judging.comparison import BASES, CANCELS
 from gradwitness.judging.depth import FULL
-from gradwitness.judging.lean import lean
+from gradwitness.judging.lean import altered
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from gradwitness.judging.compare import Comparison
     from gradwitness.judging.note import Note
     from gradwitness.tape import Source
+
+
+# What an agreement may rest on.
+_USUAL = frozenset(["", CANCELS, *BASES])
 
 
 class Step(Enum):
@@ -96,8 +101,15 @@ class Finding:
         return self.comparison.verdict
 
     def at_node(self, node: int | None) -> Finding:
-        """Return a plain finding with its node, which was not known when the step was judged."""
-        return self if node == self.node else lean(Finding, **{**vars(self), "node": node})
+        """Return the finding with its node, which was not known when the step was judged."""
+        return self if node == self.node else altered(self, node=node)
+
+    @property
+    def agrees_plainly(self) -> bool:
+        """Whether it agrees, and no more is to be said of it."""
+        c = self.comparison
+        usual = c.verdict is Verdict.AGREES and c.reason in _USUAL and not (c.hides or c.tolerance)
+        return usual and not (self.grade or self.advice) and type(self) is Finding
 
     @property
     def is_forward_doubt(self) -> bool:

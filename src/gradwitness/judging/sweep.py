@@ -156,28 +156,28 @@ class SweepCheck:
             terms = len(self.sent.get((place.node, place.index), ()))
             self._last.add(step, place, terms, comparison)
         call = None if node.call is None else self.tape.calls[node.call]
-        finding = partial(lean, Finding) if case is None else partial(Accused, case=case)
-        self._findings.append(
-            finding(
-                step=step,
-                title=f"{node.name} #{node.id}, {what}",
-                comparison=comparison,
-                call=node.call,
-                node=node.id,
-                sweep=self.number,
-                tensor_nr=input_nr,
-                source=source_of(self.tape, node) if call is None else call.source,
-                formula=formula,
-                grade=grade,
-                advice=advice,
-            )
+        finding = lean(
+            Finding,
+            step=step,
+            title=f"{node.name} #{node.id}, {what}",
+            comparison=comparison,
+            call=node.call,
+            node=node.id,
+            sweep=self.number,
+            tensor_nr=input_nr,
+            source=source_of(self.tape, node) if call is None else call.source,
+            formula=formula,
+            grade=grade,
+            advice=advice,
         )
+        self._findings.append(finding if case is None else Accused(**vars(finding), case=case))
 
     def _fan_in(self, node: Node, node_run: NodeRun) -> None:
         for index, arrived in enumerate(node_run.incoming):
             input_nr = (node.id, index)
             terms = self.sent.get(input_nr, [])
-            implicit = sum(seed is None for seed in self._seeds.get(input_nr, ()))
+            seeds = self._seeds.get(input_nr)
+            implicit = sum(seed is None for seed in seeds) if seeds else 0
             if arrived is None and not terms and not implicit:
                 continue
             what = f"gradient arriving at input {index}"

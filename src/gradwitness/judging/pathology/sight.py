@@ -153,7 +153,7 @@ class Sight(Detector):
     def _single(self, number: int) -> float | None:
         """Return a value's number if it is one, with digits that another hardly has by chance."""
         value = self.tape.values[number]
-        if value.shape not in ((), (1,)) or not is_inexact(value.dtype):
+        if (value.shape and value.shape != (1,)) or not is_inexact(value.dtype):
             return None
         try:
             array: NDArray[Any] = self.records(number).reshape(())
