@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import pickle
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 import gradwitness as gw
+from gradwitness.judging.pathology.panel import Panel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,3 +67,21 @@ def test_copies_are_complete(copied: Callable[[gw.Witness], Any]) -> None:
     other = copied(witness)
     assert digits(other) == digits(witness)
     assert str(other) == str(witness)
+
+
+def test_notes_of_a_fast_look_wait_until_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    notes = Panel.notes
+    monkeypatch.setattr(Panel, "notes", lambda *given: (asked.append("notes"), notes(*given))[1])
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(64, 8)
+    with torch.no_grad():
+        # A unit that no sample switches on.
+        model[0].bias[3] = -1e3
+    with gw.watch(model, depth="fast") as witness:
+        torch.autograd.backward(model(x).square().mean())
+    assert witness.verdict is gw.Verdict.AGREES
+    assert asked == []
+    assert [note.kind for note in witness.report.notes] == ["dead units"]
+    assert all(math.isnan(row.digits) for row in witness.report.rows)
+    assert asked == ["notes"]
