@@ -198,7 +198,8 @@ def completed(panel: Panel, tape: Tape, first: Report, *, thorough: bool) -> Rep
     """
 
     def whole() -> Report:
-        replayed, failures = None, []
+        replayed: Replay | None = None
+        failures: list[Note] = []
         if thorough:
             replayed, failures = _replayed(tape, first.findings, Trusting(()))
         rows = tuple(with_digits(first.rows, tape, replayed))

@@ -8,6 +8,7 @@ float64 rounds.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from dataclasses import replace
@@ -43,8 +44,12 @@ _ZERO_WHERE_EXACT: dict[str, Any] = {
 }
 
 
+@functools.lru_cache(maxsize=2**8)
 def exact(size: int, norm: float = math.nan) -> Comparison:
-    """Return the comparison of so many numbers that are those expected, bit for bit."""
+    """Return the comparison of so many numbers that are those expected, bit for bit.
+
+    What is only moved from step to step has one for all.
+    """
     return lean(Comparison, size=size, norm=norm, **_ZERO_WHERE_EXACT)
 
 
