@@ -19,6 +19,9 @@ from gradwitness.judging.pathology.panel import Panel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gradwitness.judging.note import Note
+    from gradwitness.judging.pathology.detector import Judgement
+
 
 def watched(model: nn.Module, x: torch.Tensor) -> gw.Witness:
     with gw.watch(model) as witness:
@@ -71,13 +74,19 @@ def test_copies_are_complete(copied: Callable[[gw.Witness], Any]) -> None:
 
 def test_notes_of_a_fast_look_wait_until_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    notes = Panel.notes
-    monkeypatch.setattr(Panel, "notes", lambda *given: (asked.append("notes"), notes(*given))[1])
+    made = Panel.notes
+
+    def notes(panel: Panel, judgement: Judgement) -> tuple[Note, ...]:
+        asked.append("notes")
+        return made(panel, judgement)
+
+    monkeypatch.setattr(Panel, "notes", notes)
     torch.manual_seed(0)
-    model, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(64, 8)
+    first = nn.Linear(8, 16)
     with torch.no_grad():
         # A unit that no sample switches on.
-        model[0].bias[3] = -1e3
+        first.bias[3].fill_(-1e3)
+    model, x = nn.Sequential(first, nn.ReLU(), nn.Linear(16, 4)), torch.randn(64, 8)
     with gw.watch(model, depth="fast") as witness:
         torch.autograd.backward(model(x).square().mean())
     assert witness.verdict is gw.Verdict.AGREES
