@@ -105,11 +105,12 @@ def test_a_vjp_that_is_added_later_is_known(own: registry.Rule) -> None:
 
 def test_forms_hold_no_numbers() -> None:
     values = [value(n, (5, 7)) for n in range(3)]
-    kept = weakref.ref(values[0])
+    array: Any = values[0].array
+    kept = weakref.ref(array)
     form_of(values, call())
     with (memory := StepMemory(Tape(values, [call()], (), ()))):
         form_of(memory.tape.values, call())
-    del values, memory
+    del values, memory, array
     gc.collect()
     assert kept() is None
 
