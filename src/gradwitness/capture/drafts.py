@@ -8,6 +8,7 @@ from typing import Any
 
 from gradwitness.tape import Argument, Call, Edge, Kind, Node, Source
 
+
 @dataclass(slots=True, eq=False)
 class CallDraft:
     """A call while it is being recorded: its node is found later.

@@ -15,6 +15,7 @@ from gradwitness.capture.schemas import operation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 @functools.cache
 def _not_compiled(seen: Callable[..., Any]) -> Any:
     return torch.compiler.disable(seen)  # type: ignore[no-untyped-call]
