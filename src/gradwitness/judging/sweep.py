@@ -26,7 +26,6 @@ from gradwitness.judging.fan_in import arrived_in_turn, total
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, same_operand, source_of
 from gradwitness.judging.large_steps import in_large_pieces
-from gradwitness.judging.lean import lean
 from gradwitness.judging.left_open import hidden
 from gradwitness.judging.looks.last import Last
 from gradwitness.judging.piecewise import Pieces
@@ -156,21 +155,22 @@ class SweepCheck:
             terms = len(self.sent.get((place.node, place.index), ()))
             self._last.add(step, place, terms, comparison)
         call = None if node.call is None else self.tape.calls[node.call]
-        finding = lean(
-            Finding,
-            step=step,
-            title=f"{node.name} #{node.id}, {what}",
-            comparison=comparison,
-            call=node.call,
-            node=node.id,
-            sweep=self.number,
-            tensor_nr=input_nr,
-            source=source_of(self.tape, node) if call is None else call.source,
-            formula=formula,
-            grade=grade,
-            advice=advice,
+        finding = Finding if case is None else partial(Accused, case=case)
+        self._findings.append(
+            finding(
+                step,
+                f"{node.name} #{node.id}, {what}",
+                comparison,
+                call=node.call,
+                node=node.id,
+                sweep=self.number,
+                tensor_nr=input_nr,
+                source=source_of(self.tape, node) if call is None else call.source,
+                formula=formula,
+                grade=grade,
+                advice=advice,
+            )
         )
-        self._findings.append(finding if case is None else Accused(**vars(finding), case=case))
 
     def _fan_in(self, node: Node, node_run: NodeRun) -> None:
         for index, arrived in enumerate(node_run.incoming):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.fan_in import added, adding
-from gradwitness.judging.lean import altered
 from gradwitness.judging.looks.close import is_clear
 from gradwitness.judging.looks.norms import peak_of
 from gradwitness.judging.looks.projected import projected
@@ -227,7 +227,7 @@ class Fast(Whole):
     def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
         """Return a comparison with the value's norm; None if that is not finite."""
         norm = self._norm(value)
-        return altered(looked, norm=norm) if math.isfinite(norm) else None
+        return replace(looked, norm=norm) if math.isfinite(norm) else None
 
     def _remembered(self, value: Value, looked: Comparison) -> Comparison | None:
         if math.isnan(looked.norm):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from gradwitness.judging.comparison import ALL_ZERO, CANCELS, COARSE, TOO_LITTLE
 from gradwitness.judging.finding import Step
-from gradwitness.judging.lean import altered
 from gradwitness.judging.looks.moved import MOVES
 from gradwitness.rules import find
 from gradwitness.tape import Kind
@@ -76,7 +75,7 @@ class Last:
             if edge is not None and comparison.bound == 0 == comparison.error:
                 plain = node.kind == Kind.OPERATION
                 index = self._moved(call, node_run, output_nr, input_nr, said) if plain else None
-                handed = altered(said, index=index, size=comparison.size, norm=comparison.norm)
+                handed = replace(said, index=index, size=comparison.size, norm=comparison.norm)
                 self._at[edge.node, edge.index] = handed
 
     @staticmethod
