@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import pickle
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,13 @@ import torch
 from torch import nn
 
 import gradwitness as gw
+from gradwitness.judging.pathology.panel import Panel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gradwitness.judging.note import Note
+    from gradwitness.judging.pathology.detector import Judgement
 
 
 def watched(model: nn.Module, x: torch.Tensor) -> gw.Witness:
@@ -65,3 +70,27 @@ def test_copies_are_complete(copied: Callable[[gw.Witness], Any]) -> None:
     other = copied(witness)
     assert digits(other) == digits(witness)
     assert str(other) == str(witness)
+
+
+def test_notes_of_a_fast_look_wait_until_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    made = Panel.notes
+
+    def notes(panel: Panel, judgement: Judgement) -> tuple[Note, ...]:
+        asked.append("notes")
+        return made(panel, judgement)
+
+    monkeypatch.setattr(Panel, "notes", notes)
+    torch.manual_seed(0)
+    first = nn.Linear(8, 16)
+    with torch.no_grad():
+        # A unit that no sample switches on.
+        first.bias[3].fill_(-1e3)
+    model, x = nn.Sequential(first, nn.ReLU(), nn.Linear(16, 4)), torch.randn(64, 8)
+    with gw.watch(model, depth="fast") as witness:
+        torch.autograd.backward(model(x).square().mean())
+    assert witness.verdict is gw.Verdict.AGREES
+    assert asked == []
+    assert [note.kind for note in witness.report.notes] == ["dead units"]
+    assert all(math.isnan(row.digits) for row in witness.report.rows)
+    assert asked == ["notes"]

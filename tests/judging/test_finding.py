@@ -104,3 +104,12 @@ def test_faults_are_listed_in_order_and_counted_by_step() -> None:
     assert report.count(AGREES, Step.BACKWARD) == 0
     assert dict(report.reasons()) == {"no rule for aten.mystery": 2}
     assert Report((), ()).first_wrong is None
+
+
+def test_a_finding_that_gets_its_node_stays_as_it_is_otherwise() -> None:
+    doubt = unjudged("no rule for aten.mystery")
+    found = Finding(Step.FORWARD, "aten.mystery (call 1)", doubt, call=1, formula="y = a")
+    placed = found.at_node(3)
+    assert repr(placed) == repr(replace(found, node=3))
+    assert found.node is None
+    assert placed.at_node(3) is placed

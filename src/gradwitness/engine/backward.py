@@ -30,7 +30,7 @@ from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Kind, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from gradwitness.rules import Rule
     from gradwitness.rules.vjps import Gradient
@@ -89,6 +89,12 @@ def _unknown(node: Node) -> Unjudgeable:
     return Unjudgeable(f"no recorded call belongs to {node.name}: its forward ran {where}")
 
 
+def _instead(call: Call) -> Mapping[str, Gradient]:
+    """Return the formulas that keep the digits which torch's lose."""
+    rule = find(call.base_op)
+    return {} if rule is None else rule.precise
+
+
 def _gradient(rule: Rule, operand: str) -> Gradient:
     if operand in rule.refused:
         raise Unjudgeable(f"no gradient of {rule.name} with respect to {operand!r} is known")
@@ -106,30 +112,29 @@ def vjp(
     precise: bool = False,
 ) -> tuple[Any, ...]:
     """Apply a call's vjps to the cotangents of its outputs, for the wanted operands."""
-    rule = find(call.base_op)
-    instead = rule.precise if precise and rule is not None else {}
+    instead = _instead(call) if precise else {}
     bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=not instead)
-    inputs = bound.inputs()
+    rule, inputs = bound.rule, bound.inputs()
     if len(inputs) != len(wanted):
         raise Unjudgeable(
             f"{call.op} has {len(wanted)} edges, but its rule differentiates {len(inputs)} operands"
         )
     mixed = bound.form.over_complex
-    conjugates = mixed and bound.rule.name in HOLOMORPHIC
+    conjugates = mixed and rule.name in HOLOMORPHIC
     # A sum of numbers without axes is no array in NumPy, and cannot be named by ``like``.
     incoming = [
         None if g is None else as_array(np.conjugate(g) if conjugates else g) for g in incoming
     ]
-    g, y = _cotangents(tape, call, incoming, lookup, arithmetic, bound.rule)
+    g, y = _cotangents(tape, call, incoming, lookup, arithmetic, rule)
     vjps: dict[str, Any] = {}
     results: list[Any] = []
     for (name, index, argument), want in zip(inputs, wanted, strict=True):
         if not want or not isinstance(argument, Ref):
             results.append(None)
             continue
-        whose = f"the vjp of {name!r} in the rule of {bound.rule.name}"
+        whose = f"the vjp of {name!r} in the rule of {rule.name}"
         if name not in vjps:
-            gradient = instead.get(name) or _gradient(bound.rule, name)
+            gradient = instead.get(name) or _gradient(rule, name)
             read = (g, y, bound.operands)
             if arithmetic is not None and gradient.kernel in arithmetic.kernels:
                 read = _in_kernel(read)

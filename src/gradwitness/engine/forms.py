@@ -98,7 +98,7 @@ class Form:
     @functools.cached_property
     def over_complex(self) -> bool:
         """Whether it has complex operands or results; lists of tensors do not count."""
-        kinds = (*self.argued, *(kind for kind in self.outputs if kind is not None))
+        kinds: tuple[Any, ...] = (*self.argued, *self.outputs)
         return any(is_complex(kind[1]) for kind in kinds if is_tensor(kind))
 
     @functools.cached_property

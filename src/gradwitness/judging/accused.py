@@ -17,6 +17,7 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
 from gradwitness._progress import tracked
+from gradwitness._record import record
 from gradwitness.engine.floats import SHORT, unit_roundoff, wide
 from gradwitness.judging.approximations import declarable, within
 from gradwitness.judging.compare import TOO_WIDE, Comparison, unjudged
@@ -154,14 +155,14 @@ class Case:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Accused(Finding):
     """A finding that waits for the slopes of a function, unless the rules have seen enough."""
 
     case: Case | Outcome
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Along(Finding):
     """A finding about gradients along Lie groups."""
 

@@ -77,8 +77,9 @@ class Guilty:
     def note(self, node: int, findings: Sequence[Finding]) -> None:
         """Note how a node's function is written, if it is refuted or may be."""
         functions = self._functions
-        wrong = any(f.verdict is Verdict.DISAGREES or isinstance(f, Accused) for f in findings)
-        if functions is None or not wrong or self._tape.nodes[node].kind != Kind.CUSTOM:
+        if functions is None or self._tape.nodes[node].kind != Kind.CUSTOM:
+            return
+        if not any(f.verdict is Verdict.DISAGREES or isinstance(f, Accused) for f in findings):
             return
         # No verdict depends on it: without the program's text the place is not told.
         with suppress(Exception):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._record import record
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ VISIBLE = 1 / 16
 SHARE = 0.1
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Comparison:
     """The result of comparing two arrays.
 

@@ -104,12 +104,13 @@ def conclusion(
     findings = with_doubts(tape, findings)
     unknown = unknown_hooks(tape, findings, seen.records)
     hooks = {**unknown, **judged_hooks(tape, seen.records)}
-    findings = [as_meant(f, hooks) for f in findings]
+    findings = [as_meant(f, hooks) for f in findings] if hooks else findings
     told = {k: c for k, c in told.items() if (*k[:2], Step.BACKWARD, k[2]) not in hooks}
     findings, along = followed(tape, findings)
-    findings, unfelt = without_unfelt(tape, findings, trusted)
+    apart = _Apart(findings)
+    odd, unfelt = without_unfelt(tape, apart.odd, trusted)
     # A tensor without elements has no number that could be wrong or pass on a fault.
-    judged = [f for f in findings if f.comparison.reason != EMPTY]
+    judged = [f for f in odd if f.comparison.reason != EMPTY]
     thorough = seen.depth == FULL and not interrupted
     again = None if replayed else partial(replay, tape, steps=Trusting(trusted))
     failures: list[Note] = []
@@ -118,24 +119,53 @@ def conclusion(
     given = (row for sweep in seen.sweeps for row in sweep.rows())
     rows = finished(given, tape, judged, seen.records, replayed, hooks, told)
     if not rows or any(row.comparison.reason != EMPTY for row in rows):
-        findings, rows = judged, _without_empty(rows)
-    findings, rows = by_whole_record(tape, findings, rows, seen.records)
-    faint = without_faint(tape, findings, rows)
-    findings = seen.guilty.explained(tape, seen.records, faint)
-    findings = fuzzed(findings, seen.findings) if thorough else findings
-    rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
+        apart.keep(odd, judged)
+        odd, rows = judged, _without_empty(rows)
+    odd, rows = by_whole_record(tape, odd, rows, seen.records)
+    odd = seen.guilty.explained(tape, seen.records, without_faint(tape, odd, rows))
+    odd = fuzzed(odd, seen.findings) if thorough else odd
+    rows, grown = with_approximations(tape, odd, doubted(tape, rows), trusted)
     # What may hide under the largest number of a step is followed to the gradients.
     off = {at: error for sweep in seen.sweeps for at, error in sweep.off.items()}
-    rows, hidden = (
-        with_left_open(tape, findings, rows, seen.records, off) if thorough else (rows, [])
-    )
+    rows, hidden = with_left_open(tape, odd, rows, seen.records, off) if thorough else (rows, [])
     rows, cut, more = without_cut(tape, rows)
-    told_of = () if waits else _notes(seen.panel, Judgement(tape, findings, rows, replayed, again))
+    told_of: tuple[Note, ...] = ()
+    if not waits:
+        all_of = apart.whole(odd)
+        told_of = _notes(seen.panel, Judgement(tape, all_of, rows, replayed, again))
     notes = (*unfelt, *along.notes(rows), *more, *told_of, *failures)
     doubts = (*grown, *hidden, *cut, *_incomplete(tape.failures), *cut_short(tape, rows))
     doubts += _interrupted(seen.steps, steps_of(tape)) if interrupted else ()
-    findings, rows = with_losses(findings, rows)
-    return _final((*findings, *doubts), tuple(rows), notes)
+    odd, rows = with_losses(odd, rows)
+    return _final((*apart.whole(odd), *doubts), tuple(rows), notes)
+
+
+class _Apart:
+    """The findings, and which of them say more than that a step agrees: few, and apart from these.
+
+    Attributes
+    ----------
+    odd : list of Finding
+        These, in order. What becomes of them stands in the same order.
+    """
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self._all = list(findings)
+        self._places = [k for k, f in enumerate(self._all) if not f.agrees_plainly]
+        self._left_out: set[int] = set()
+        self.odd = [self._all[k] for k in self._places]
+
+    def keep(self, odd: Sequence[Finding], kept: Sequence[Finding]) -> None:
+        """Leave out those that are not kept, of what has become of the odd ones."""
+        ids = {id(f) for f in kept}
+        stays = [k for k, f in zip(self._places, odd, strict=True) if id(f) in ids]
+        self._left_out.update({*self._places}.difference(stays))
+        self._places = stays
+
+    def whole(self, odd: Sequence[Finding]) -> list[Finding]:
+        """Return all findings, with what has become of the odd ones."""
+        become = dict(zip(self._places, odd, strict=True))
+        return [become.get(k, f) for k, f in enumerate(self._all) if k not in self._left_out]
 
 
 def _untold(kind: str, what: str, reason: str) -> tuple[Note, ...]:
@@ -168,7 +198,8 @@ def completed(panel: Panel, tape: Tape, first: Report, *, thorough: bool) -> Rep
     """
 
     def whole() -> Report:
-        replayed, failures = None, []
+        replayed: Replay | None = None
+        failures: list[Note] = []
         if thorough:
             replayed, failures = _replayed(tape, first.findings, Trusting(()))
         rows = tuple(with_digits(first.rows, tape, replayed))

@@ -63,6 +63,8 @@ class Doubts:
 
     def carry(self, node: Node, node_run: NodeRun) -> None:
         """Carry what is in doubt of a node's cotangents on to what it sends."""
+        if not self._at:
+            return
         arriving = [self._at.pop((node.id, k), None) for k in range(len(node_run.incoming))]
         if all(doubt is None for doubt in arriving):
             return

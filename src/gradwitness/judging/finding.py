@@ -6,17 +6,23 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from enum import Enum
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import InputError
+from gradwitness._record import record
+from gradwitness.judging.comparison import BASES, CANCELS
 from gradwitness.judging.depth import FULL
-from gradwitness.judging.lean import lean
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from gradwitness.judging.compare import Comparison
     from gradwitness.judging.note import Note
     from gradwitness.tape import Source
+
+
+# What an agreement may rest on.
+_USUAL = frozenset(["", CANCELS, *BASES])
 
 
 class Step(Enum):
@@ -28,7 +34,7 @@ class Step(Enum):
     ACCUMULATE = "accumulate"  # `.grad` after, from `.grad` before and what arrived
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Finding:
     """One comparison and where it stands in the program.
 
@@ -97,7 +103,14 @@ class Finding:
 
     def at_node(self, node: int | None) -> Finding:
         """Return a plain finding with its node, which was not known when the step was judged."""
-        return self if node == self.node else lean(Finding, **{**vars(self), "node": node})
+        return self if node == self.node else Finding(*_BEFORE_NODE(self), node, *_AFTER_NODE(self))
+
+    @property
+    def agrees_plainly(self) -> bool:
+        """Whether it agrees, and no more is to be said of it."""
+        c = self.comparison
+        usual = c.verdict is Verdict.AGREES and c.reason in _USUAL and not (c.hides or c.tolerance)
+        return usual and not (self.grade or self.advice) and type(self) is Finding
 
     @property
     def is_forward_doubt(self) -> bool:
@@ -105,6 +118,11 @@ class Finding:
         of_call = self.step is Step.FORWARD and self.call is not None
         return of_call and self.verdict is Verdict.INCONCLUSIVE
 
+
+_NAMES = [*Finding.__dataclass_fields__]
+# `replace` would look each field up in turn: most steps of a program have a node.
+_BEFORE_NODE = attrgetter(*_NAMES[: _NAMES.index("node")])
+_AFTER_NODE = attrgetter(*_NAMES[_NAMES.index("node") + 1 :])
 
 ALL, GRADIENTS = "all", "gradients"
 

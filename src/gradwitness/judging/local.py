@@ -29,7 +29,6 @@ from gradwitness.judging.conclusion import (
 )
 from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import Finding, Report, Step
-from gradwitness.judging.lean import lean
 from gradwitness.judging.looks.fast import Fast
 from gradwitness.judging.looks.whole import Whole
 from gradwitness.judging.pathology.panel import Panel
@@ -303,11 +302,10 @@ def _reached(tape: Tape, nodes: list[int]) -> int:
 
 def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:
     rule = find(call.base_op)
-    return lean(
-        Finding,
-        step=Step.FORWARD,
-        title=f"{call.op} (call {call.id})",
-        comparison=comparison,
+    return Finding(
+        Step.FORWARD,
+        f"{call.op} (call {call.id})",
+        comparison,
         call=call.id,
         tensor_nr=output_nr,
         source=call.source,

@@ -55,8 +55,8 @@ class Records:
         if cached is not None:
             self._cache.move_to_end(number)
             return cached
-        array = np.asarray(self._lookup(number))
         value = self._tape.values[number]
+        array = np.asarray(self._lookup(number))
         if array is value.array:
             return array
         array.flags.writeable = False

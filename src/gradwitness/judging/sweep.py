@@ -26,7 +26,6 @@ from gradwitness.judging.fan_in import arrived_in_turn, total
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, same_operand, source_of
 from gradwitness.judging.large_steps import in_large_pieces
-from gradwitness.judging.lean import lean
 from gradwitness.judging.left_open import hidden
 from gradwitness.judging.looks.last import Last
 from gradwitness.judging.piecewise import Pieces
@@ -156,12 +155,12 @@ class SweepCheck:
             terms = len(self.sent.get((place.node, place.index), ()))
             self._last.add(step, place, terms, comparison)
         call = None if node.call is None else self.tape.calls[node.call]
-        finding = partial(lean, Finding) if case is None else partial(Accused, case=case)
+        finding = Finding if case is None else partial(Accused, case=case)
         self._findings.append(
             finding(
-                step=step,
-                title=f"{node.name} #{node.id}, {what}",
-                comparison=comparison,
+                step,
+                f"{node.name} #{node.id}, {what}",
+                comparison,
                 call=node.call,
                 node=node.id,
                 sweep=self.number,
@@ -177,7 +176,8 @@ class SweepCheck:
         for index, arrived in enumerate(node_run.incoming):
             input_nr = (node.id, index)
             terms = self.sent.get(input_nr, [])
-            implicit = sum(seed is None for seed in self._seeds.get(input_nr, ()))
+            seeds = self._seeds.get(input_nr)
+            implicit = sum(seed is None for seed in seeds) if seeds else 0
             if arrived is None and not terms and not implicit:
                 continue
             what = f"gradient arriving at input {index}"

@@ -14,7 +14,7 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness.capture import record
-from gradwitness.judging.comparison import PROJECTED, SAMPLED
+from gradwitness.judging.comparison import CLOSE, PROJECTED, SAMPLED
 from gradwitness.judging.finding import Step
 from gradwitness.judging.looks.fast import Fast
 from gradwitness.judging.records import Records
@@ -285,6 +285,17 @@ def test_what_was_looked_at_is_told() -> None:
     assert re.search(
         r"by projection \(an error above \S+ of the largest row passes with a chance below", told
     )
+
+
+@pytest.mark.parametrize(("rows", "reason"), [(64, CLOSE), (512, PROJECTED)])
+def test_small_products_are_held_against_float64_whole(rows: int, reason: str) -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(rows, 48, requires_grad=True), torch.randn(48, 64, requires_grad=True)
+    with record() as recorder:
+        torch.autograd.backward((a @ b * torch.randn(rows, 64)).sum())
+    findings = gw.judge(recorder.tape, depth="fast").findings
+    products = [f for f in findings if f.call == 0 and f.step in (Step.FORWARD, Step.BACKWARD)]
+    assert [f.comparison.reason for f in products] == [reason] * 3
 
 
 def of_layer(layer: nn.Module, *shape: int) -> Tape:

@@ -17,7 +17,6 @@ import numpy as np
 
 from gradwitness.engine.floats import is_inexact, limits, ulps, unit_roundoff, wide
 from gradwitness.judging.comparison import CANCELS, CLOSE, SHARE, VISIBLE, Comparison
-from gradwitness.judging.lean import lean
 from gradwitness.judging.looks.norms import peak_of
 from gradwitness.verdict import Verdict
 
@@ -36,16 +35,14 @@ _OF_ITSELF = 8
 _SINGLE = unit_roundoff("float32")
 # Only these are so much coarser than float64 that it counts as exact.
 _COARSER = frozenset(["float32", "complex64", "bfloat16", "float16"])
-_ZERO_WHERE_EXACT: dict[str, Any] = {
-    **dict.fromkeys(("error", "bound", "ratio", "ulps", "detects", "detects_relative"), 0.0),
-    "verdict": Verdict.AGREES,
-    "reason": "",
-}
+_ZERO_WHERE_EXACT: dict[str, Any] = dict.fromkeys(
+    ("error", "bound", "ratio", "ulps", "detects", "detects_relative"), 0.0
+)
 
 
 def exact(size: int, norm: float = math.nan) -> Comparison:
     """Return the comparison of so many numbers that are those expected, bit for bit."""
-    return lean(Comparison, size=size, norm=norm, **_ZERO_WHERE_EXACT)
+    return Comparison(Verdict.AGREES, "", size, norm=norm, **_ZERO_WHERE_EXACT)
 
 
 def is_clear(value: Value) -> bool:
@@ -134,11 +131,10 @@ class Closeness:
         cancels = detects > SHARE * largest
         if cancels and detects > VISIBLE * self._terms:
             return None
-        return lean(
-            Comparison,
-            verdict=Verdict.AGREES,
-            reason=CANCELS if cancels else CLOSE,
-            size=self._size,
+        return Comparison(
+            Verdict.AGREES,
+            CANCELS if cancels else CLOSE,
+            self._size,
             detects=detects,
             detects_relative=detects / largest,
             norm=self._norm,

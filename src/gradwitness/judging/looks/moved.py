@@ -55,13 +55,21 @@ def is_same(recorded: NDArray[Any], moved: Any) -> bool:
 
 def _beside(source: NDArray[Any], view: NDArray[Any]) -> object:
     address, strides = _place(view)
-    return address - _place(source)[0], strides, view.shape, view.dtype == source.dtype
+    return address - _address(source), strides, view.shape, view.dtype == source.dtype
 
 
 def _place(array: NDArray[Any]) -> tuple[int, tuple[int, ...]]:
-    # The stride of an axis of length 1 is arbitrary.
-    pairs = zip(array.strides, array.shape, strict=True)
-    return array.__array_interface__["data"][0], tuple(s for s, n in pairs if n != 1)
+    strides = array.strides
+    if 1 in array.shape:
+        # The stride of an axis of length 1 is arbitrary.
+        pairs = zip(array.strides, array.shape, strict=True)
+        strides = tuple(s for s, n in pairs if n != 1)
+    return _address(array), strides
+
+
+def _address(array: NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def kind_of(call: Call) -> tuple[object, ...]:

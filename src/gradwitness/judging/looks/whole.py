@@ -234,12 +234,17 @@ class Whole:
         """Compute what a node sends to some inputs, piece by piece if that is large."""
         values, records = self._tape.values, self._records
         shapes = [None if n is None else values[n].shape for n in node_run.incoming]
-        cut = gradient_cuts(self._tape, sending(node, wanted), shapes, added=True)
-        at_once = wanted - set(cut)
+        asked = sending(node, wanted)
+        cut = gradient_cuts(self._tape, asked, shapes, added=True)
+        at_once = wanted.difference(cut)
         if at_once:
             incoming = [None if n is None else records(n) for n in node_run.incoming]
-            made = gradients(self._tape, sending(node, at_once), incoming, records, None)
-            yield from ((k, (), made[k]) for k in at_once)
+            once = sending(node, at_once) if cut else asked
+            made = gradients(self._tape, once, incoming, records, None)
+            for k in at_once:
+                yield k, (), made[k]
+        if not cut:
+            return
 
         def arrived_in(piece: Cut) -> list[Any]:
             return [

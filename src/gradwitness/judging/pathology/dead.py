@@ -72,8 +72,11 @@ class DeadUnits(Detector):
         if _rectifies(call) and operands:
             self._look(call, output, self._makers.get(operands[0], ()))
         names = [name for n in operands if (name := self.tape.values[n].name)]
-        sources = (self._makers[n] for n in operands if n in self._makers)
-        self._makers[output] = (call.source.module, *names) if names else next(sources, ())
+        if names:
+            self._makers[output] = (call.source.module, *names)
+        else:
+            known = [self._makers[n] for n in operands if n in self._makers]
+            self._makers[output] = known[0] if known else ()
 
     def _look(self, call: Call, output: int, maker: tuple[str, ...]) -> None:
         result = self.tape.values[output].array

@@ -142,18 +142,17 @@ class Sight(Detector):
             return False
         return abs(length - 1) <= 4 * unit_roundoff(value.dtype) * max(value.shape, default=1)
 
-    def _constants(self, call: Call) -> Iterator[float]:
-        yield from (a for a in call.arguments.values() if isinstance(a, float))
-        # (A difference with the keys would pass over all that were ever made.)
-        for operand in {n for n in call.operands if n not in self._makers}:
-            value = self._single(operand)
-            if value is not None and not self.tape.values[operand].name:
-                yield value
+    def _constants(self, call: Call) -> list[float]:
+        found = [a for a in call.arguments.values() if isinstance(a, float)]
+        for operand in call.operands:
+            if operand not in self._makers and (value := self._single(operand)) is not None:
+                found += () if self.tape.values[operand].name else (value,)
+        return found
 
     def _single(self, number: int) -> float | None:
         """Return a value's number if it is one, with digits that another hardly has by chance."""
         value = self.tape.values[number]
-        if value.shape not in ((), (1,)) or not is_inexact(value.dtype):
+        if (value.shape and value.shape != (1,)) or not is_inexact(value.dtype):
             return None
         try:
             array: NDArray[Any] = self.records(number).reshape(())
