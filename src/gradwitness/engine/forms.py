@@ -152,6 +152,17 @@ def form_of(values: Sequence[Value], call: Call) -> Form:
     Unjudgeable
         If it has no rule, or none that covers it.
     """
+    known: dict[int, tuple[Call, Form]] | None = getattr(values, "forms", None)
+    if known is None:
+        return _worked_out(values, call)
+    # (A call on lists of tensors has members of its number.)
+    found = known.get(call.id)
+    if found is None or found[0] is not call:
+        found = known[call.id] = call, _worked_out(values, call)
+    return found[1]
+
+
+def _worked_out(values: Sequence[Value], call: Call) -> Form:
     rule = rules.find(call.base_op)
     if rule is None:
         raise Unjudgeable(f"no rule for {call.op}")

@@ -114,6 +114,7 @@ def parts_made(
     if not pieces:
         for k, result in enumerate(evaluate(tape, call, lookup, bounded=False)):
             yield k, (), result
+        return
     for cut, small in small_steps(tape, call, pieces, lookup, replayed=replayed):
         made = evaluate(small.tape, small.call, small.lookup, bounded=False)
         for k, (result, number) in enumerate(zip(made, call.outputs, strict=True)):

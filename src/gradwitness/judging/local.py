@@ -187,16 +187,17 @@ class Judge:
     def conclude(self, tape: Tape) -> tuple[Report, Callable[[], Report] | None]:
         """Return the judgement of everything reported, and what completes it if it is not whole.
 
-        Where every step of torch's own agrees, the float64 replay changes no verdict: it tells how
-        many digits are right, and some notes rest on it. So it can wait until somebody asks.
+        Where every step of torch's own agrees, neither the float64 replay, which tells how many
+        digits are right, nor any note changes the verdict. So they can wait until somebody asks.
         """
         agree = all(f.verdict is Verdict.AGREES and not f.grade for f in self._findings)
-        if agree and self._depth == FULL and tape.complete and not tape.failures:
+        thorough = self._depth == FULL
+        if agree and (tape.complete or not thorough) and not tape.failures:
             first = self._reported(tape, partial(conclusion, settle=settled, waits=True))
             if first.verdict is Verdict.AGREES:
                 self._records.forget()
                 self._memory.settle(tape)
-                return first, partial(completed, self._panel, tape, first)
+                return first, partial(completed, self._panel, tape, first, thorough=thorough)
             if has_failed(first):
                 return first, None
         return self.report(tape), None

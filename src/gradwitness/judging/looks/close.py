@@ -9,6 +9,7 @@ float64 rounds.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -166,17 +167,19 @@ class Closeness:
         if ratio <= self._worst:
             return
         self._worst = ratio
-        place = np.unravel_index(at, recorded.shape)
-        w, r = (complex(array[place]) for array in (expected, recorded))
-        w, r = (w, r) if np.iscomplexobj(recorded) else (w.real, r.real)
+        place = _place(at, recorded.shape)
+        w, r = complex(expected[place]), complex(recorded[place])
+        if recorded.dtype.kind != "c":
+            w, r = w.real, r.real
+        off = abs(w - r)
         self._figures = {
-            "index": tuple(map(int, np.add(place, self._start(index)))),
+            "index": tuple(map(operator.add, place, self._start(index))) if index else place,
             "expected": w,
             "recorded": r,
-            "error": abs(w - r),
+            "error": off,
             "bound": float(self._allowed(abs(w))),
             "ratio": ratio,
-            "ulps": ulps(abs(w - r), w, self.value.dtype),
+            "ulps": ulps(off, w, self.value.dtype),
         }
 
     def _leave(self, far: NDArray[np.bool_], index: tuple[slice, ...]) -> None:
@@ -193,6 +196,15 @@ class Closeness:
         """Return where a piece begins."""
         begun = tuple(at.start or 0 for at in index)
         return begun + (0,) * (len(self.value.shape) - len(begun))
+
+
+def _place(at: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the index of a number, from its place in the flattened array."""
+    index = []
+    for length in reversed(shape):
+        at, k = divmod(at, length)
+        index.append(k)
+    return tuple(reversed(index))
 
 
 def _magnitudes(numbers: Any) -> Any:

@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 _UNLIKE = 2.0
 # Bounds cost so many times the numbers: of a larger share than this, more than the whole without.
 _DEAR = 1 / 12
-# So many numbers are compared in the time that a sample takes, however small.
-_SMALL = 2**14
+# So many numbers are compared in the time that a sample takes, or a projection, however small: of
+# what goes by element and of products, and of rows, which cost more to sample.
+_SMALL, _OF_ROWS = 2**14, 2**17
 
 
 class Fast(Whole):
@@ -97,9 +98,10 @@ class Fast(Whole):
 
     def _is_small(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether a step costs less as a whole, without bounds, than a sample of it with them."""
-        if call.base_op in PRODUCTS or is_own(call.base_op) or not all(map(is_clear, judged)):
+        if is_own(call.base_op) or not all(map(is_clear, judged)):
             return False
-        return form.largest <= _SMALL
+        by_rows = not form.by_element and form.rule.name not in PRODUCTS
+        return form.largest <= (_OF_ROWS if by_rows else _SMALL)
 
     def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
         """Look at some of the results of a step for all."""

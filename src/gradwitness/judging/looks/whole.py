@@ -68,7 +68,9 @@ class Whole:
 
     def results(self, call: Call) -> list[tuple[int, Comparison]] | None:
         """Look at the results of a call."""
-        calls = members(call) if is_foreach(call) else [call]
+        if not is_foreach(call):
+            return self._attempt(partial(self._results, call)) or None
+        calls = members(call)
         found: list[tuple[int, Comparison]] = []
         for member in calls:
             comparisons = self._attempt(partial(self._results, member))
@@ -143,7 +145,9 @@ class Whole:
                 return None
         found: list[tuple[int, Comparison]] = []
         for k, held in close.items():
-            looked = self._settled(held, lambda: results_at(step_of(values, call)))
+            looked = held.result()
+            if looked is not None and held.left:
+                looked = self._settled(held, looked, lambda: results_at(step_of(values, call)))
             if looked is None:
                 return None
             found.append((k, looked))
@@ -216,8 +220,10 @@ class Whole:
                 del close[k]
         found = {}
         for k, held in close.items():
-            bounded = partial(self._gradient_at, node, call, node_run, k)
-            looked = self._attempt(partial(self._settled, held, bounded))
+            looked = held.result()
+            if looked is not None and held.left:
+                bounded = partial(self._gradient_at, node, call, node_run, k)
+                looked = self._attempt(partial(self._settled, held, looked, bounded))
             if looked is not None:
                 found[k] = looked
         return found
@@ -278,11 +284,10 @@ class Whole:
         return found
 
     @staticmethod
-    def _settled(close: Closeness, bounded: Callable[[], Evaluate]) -> Comparison | None:
+    def _settled(
+        close: Closeness, looked: Comparison, bounded: Callable[[], Evaluate]
+    ) -> Comparison | None:
         """Return what numbers say that are near, and the bounds of what was left."""
-        looked = close.result()
-        if looked is None or not close.left:
-            return looked
         left = np.concatenate(close.left)
         if left.size * _ONE_IN > math.prod(close.value.shape):
             return None

@@ -144,8 +144,7 @@ class Nonfinite(Detector):
     ) -> None:
         if sweep != self._sweep:
             self._sweep, self._arrived = sweep, {}
-        for k, number in enumerate(node_run.incoming):
-            self._arrived[node_run.node, k] = number
+        self._arrived |= {(node_run.node, k): n for k, n in enumerate(node_run.incoming)}
         if all(math.isfinite(f.comparison.norm) for f in findings):
             return
         node = self.tape.nodes[node_run.node]
