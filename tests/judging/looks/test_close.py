@@ -101,13 +101,15 @@ def test_a_number_made_of_few_is_held_against_itself() -> None:
     assert [list(places) for places in held.left] == [[1]]
 
 
-def test_places_are_left_where_they_lie_in_the_whole() -> None:
+@pytest.mark.parametrize("axis", [0, 1])
+def test_places_are_left_where_they_lie_in_the_whole(axis: int) -> None:
     expected = np.arange(1.0, 13.0).reshape(3, 4)
     wrong = expected.astype(np.float32)
     wrong[2, 1] += 1
     held = Closeness(value_of_array(wrong), norm_of(wrong), Sums(), by_element=True)
-    for rows in (slice(0, 1), slice(1, 3)):
-        assert held.take(expected[rows], (rows,))
+    for piece in (slice(0, 1), slice(1, None)):
+        index = (*(slice(None),) * axis, piece)
+        assert held.take(expected[index], index)
     assert [list(places) for places in held.left] == [[9]]
 
 

@@ -31,6 +31,7 @@ from gradwitness.engine.bounded.array import (
     total,
     value_of,
 )
+from gradwitness.rules.elementwise.error_function import erf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +120,8 @@ def _erf(arithmetic: Arithmetic, a: Any) -> Bounded:
         evaluation = arithmetic.accumulate * series * (nearest - bell)
         return total(scaled(2 / np.sqrt(np.pi) * nearest, e), evaluation)
 
-    y = scipy.special.erf(x)
+    # In a third of SciPy's time, but not to the last digit of float64.
+    y = erf(x) if single else scipy.special.erf(x)
     # 16-bit numbers go through the float32 kernel and are rounded once more.
     kernel = np.asarray(arithmetic.accumulate * (level + series * bell))
     return assemble(arithmetic, y, (a,), carry, once_stored(arithmetic, y, kernel))

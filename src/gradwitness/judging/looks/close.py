@@ -179,9 +179,14 @@ class Closeness:
         }
 
     def _leave(self, far: NDArray[np.bool_], index: tuple[slice, ...]) -> None:
-        places = np.nonzero(far)
-        whole = tuple(at + start for at, start in zip(places, self._start(index), strict=True))
-        self.left.append(np.ravel_multi_index(whole, self.value.shape))
+        flat, start, shape = np.flatnonzero(far), self._start(index), self.value.shape
+        if len(index) <= 1:
+            # A range of rows is a range in the flattened array.
+            flat += start[0] * math.prod(shape[1:])
+        else:
+            whole = map(np.add, np.unravel_index(flat, far.shape), start)
+            flat = np.ravel_multi_index(tuple(whole), shape)
+        self.left.append(flat)
 
     def _start(self, index: tuple[slice, ...]) -> tuple[int, ...]:
         """Return where a piece begins."""

@@ -19,7 +19,7 @@ import scipy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradwitness.rules.registry import Array
+    from gradwitness.rules.vjps import Array
 
 # Places of the table in each unit, and up to which number: there it is 1 in float64.
 _IN_EACH, _UP_TO = 2**10, 6

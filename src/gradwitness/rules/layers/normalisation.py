@@ -157,7 +157,9 @@ def batch_norm(
     # An error of the scale, which x and mean share, acts on the gap between them.
     factor = ignore_error(scale)
     shift = -mean * factor if b is None else per_channel(b, x) - mean * factor
-    y = x * factor + shift + (x - mean) * (scale - factor)
+    y = x * factor + shift
+    if factor is not scale:
+        y = y + (x - mean) * (scale - factor)
     kept = (mean, r) if training else (np.zeros_like(x, shape=(0,)),) * 2
     return (y, *(np.reshape(statistic, (statistic.size,)) for statistic in kept))
 

@@ -60,7 +60,7 @@ def lstm(
     made: Any = None,
 ) -> tuple[Array, Array, Array, None]:
     _covered(mode, batch_sizes)
-    into = _in_time(x, reverse) @ w.T
+    into = _each_step(_in_time(x, reverse), w.T)
     bias = round_to_format(b + v) if has_biases else 0
     recorded = None if made is None else _in_time(made[0], reverse)
     states = []
@@ -78,6 +78,11 @@ def lstm(
 def _rows(x: Array) -> Array:
     """One row for each step of each sequence."""
     return np.reshape(x, (x.shape[0] * x.shape[1], x.shape[2]))
+
+
+def _each_step(x: Array, w: Array) -> Array:
+    """Multiply each step of each sequence with a matrix, in one product."""
+    return np.reshape(_rows(x) @ w, (*x.shape[:2], w.shape[1]))
 
 
 # All at once, since going back through time is most of the work.
@@ -104,12 +109,12 @@ def _(
     x, w, u, h, c = (enter_kernel(item) for item in (x, w, u, h, c))
     x, states = (_in_time(item, reverse) for item in (x, enter_kernel(y0)))
     before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
-    z = x @ w.T + before @ u.T
+    z = _each_step(x, w.T) + _each_step(before, u.T)
     z = z + round_to_format(enter_kernel(b) + enter_kernel(v)) if how["has_biases"] else z
     gates, dh, dc = _through_time(g, [*map(round_to_format, _activated(z))], u, c, reverse)
     rows = _rows(gates)
     bias = np.sum(rows, axis=0)
-    sent = (gates @ w, rows.T @ _rows(x), rows.T @ _rows(before), bias, bias, dh, dc)
+    sent = (_each_step(gates, w), rows.T @ _rows(x), rows.T @ _rows(before), bias, bias, dh, dc)
     to_x, *rest = map(leave_kernel, sent)
     return _in_time(to_x, reverse), *rest
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from gradwitness.rules.kernel_ops import times
 from gradwitness.rules.registry import Array, Shaped, rule
 from gradwitness.rules.shape.indexing import (
     Indices,
@@ -56,7 +57,7 @@ def index_add(x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1
     if not x.ndim:
         return plus(x, alpha * source, _rows(x, dim, index))
     # One sum of what stands there and what is added.
-    rows = np.concatenate([x, alpha * source], axis=dim)
+    rows = np.concatenate([x, times(alpha, source)], axis=dim)
     places = np.concatenate([np.arange(x.shape[dim], like=index), np.ravel(index)])
     return rows_added(rows, places, x.shape[dim], dim)
 
@@ -67,7 +68,7 @@ index_add.vjps(x="g")
 @index_add.vjp("source", "alpha * take(g, dim, index)")
 def _(g: Array, index: Array, source: Shaped, *, dim: int, alpha: Any) -> Array:
     taken = np.take(g, np.ravel(index), axis=dim) if g.ndim else g
-    return np.reshape(taken, source.shape) * alpha
+    return times(alpha, np.reshape(taken, source.shape))
 
 
 @rule(
