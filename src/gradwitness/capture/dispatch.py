@@ -24,6 +24,7 @@ from gradwitness.capture.source import (
 )
 from gradwitness.engine.binding import vjp_arguments
 from gradwitness.rules import find
+from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class DispatchRecorder(Mode):
         self._needed: list[int] = []
         # By operation: its rule, and the arguments that judging its node uses; None for all.
         self._used: dict[tuple[str, int], tuple[Rule, Collection[str]] | None] = {}
+        # By operation: which of its results a replay takes from the record.
+        self._replayed: dict[tuple[str, int], Collection[int]] = {}
 
     def add(self, draft: CallDraft) -> int:
         """Write a call down, hold its values for its possible node, and tell the observer."""
@@ -112,6 +115,9 @@ class DispatchRecorder(Mode):
         now = {*draft.operands(), *draft.outputs, draft.base}
         self._open[number] = (*self._used_by_node(draft, now), *self._needed)
         self._needed = []
+        # With gradients off, too: a solver's steps may have to be differentiated as a whole.
+        self._retention.last(self._open[number] if draft.grad_enabled else now)
+        self._retention.start_from(self._taken(draft))
         self._retention.hold(now)
         self._retention.hold(self._open[number])
         self._audience.tell(lambda observer: observer.called(number))
@@ -136,6 +142,13 @@ class DispatchRecorder(Mode):
         outputs = draft.outputs
         kept = {n for k, n in enumerate(outputs) if rule.keeps(k, len(outputs))}
         return {*draft.operands(names), *kept, draft.base}
+
+    def _taken(self, draft: CallDraft) -> Iterable[int | None]:
+        """Return the results that a replay takes from the record, or may have to."""
+        key = draft.op, len(draft.outputs)
+        if key not in self._replayed:
+            self._replayed[key] = _taken_results(draft)
+        return [draft.outputs[k] for k in self._replayed[key]]
 
     def _free_judged(self) -> None:
         self._retention.drop(self._judged)
@@ -305,6 +318,19 @@ def _used_arguments(draft: CallDraft) -> tuple[Rule, Collection[str]] | None:
     if rule is None or rule.given:
         return None
     return rule, vjp_arguments(rule, call)
+
+
+def _taken_results(draft: CallDraft) -> Collection[int]:
+    """Return which results of an operation a replay takes from the record, or may have to."""
+    base, several = draft.finish(0, None).base_op, len(draft.outputs)
+    rule = find(base)
+    if rule is None or base in SOURCES:
+        return range(several)
+    if rule.given:
+        return [k for k in rule.given.values() if k < several]
+    # Of a kernel's further results, the rule may compute none.
+    further = range(1, 1 if draft.is_view or draft.writes else several)
+    return [k for k in further if rule.keeps(k, several)]
 
 
 def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch.Tensor]:

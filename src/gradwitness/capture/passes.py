@@ -114,6 +114,7 @@ class SweepDraft:
             if edge is not None:
                 seed_value = None if seed is None else self._values.of(seed)
                 self._send(edge, seed_value)
+                self._retention.start_from([seed_value])
                 self._roots.append((edge, seed_value))
         if self._request.inputs is not None:
             self._limited = tuple(filter(None, map(self._edge, self._request.inputs)))
@@ -122,6 +123,8 @@ class SweepDraft:
         for number in reached:
             self._handles += self._hooks_on(number)
         self._hooks += tuple(self._program_hooks())
+        if self._hooks:
+            self._retention.keep_all()
         for number in reached:
             self._handles += self._first_after(number)
         self._after = len(self._dispatch.calls)
@@ -255,6 +258,7 @@ class SweepDraft:
             )
         returned = [value for _, value in self._captured]
         self._retention.hold(returned)
+        self._retention.start_from(returned)
         # The observer knows of no pass that failed before it began.
         if self._begun:
             self._audience.tell(lambda o: o.ends(self._number, self._captured))
@@ -369,6 +373,7 @@ class SweepDraft:
             update = LeafUpdate(number, self._before.pop(number), after)
             self._leaves.append(update)
             needed = (*needed, update.before)
+            self._retention.start_from(needed)
         self._audience.tell(lambda o: o.node_ran(self._number, node_run, update))
         self._retention.drop(needed)
         for index in range(len(node_run.incoming)):
@@ -384,7 +389,12 @@ class SweepDraft:
         return zlib.crc32(array.reshape(-1).view("u1")) if plain else 0
 
     def _recorded(self, gradients: Any) -> Values:
-        return tuple(self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients)
+        known = len(self._values)
+        numbers = tuple(
+            self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients
+        )
+        self._retention.sends(n for n in numbers if n is not None and n >= known)
+        return numbers
 
 
 def edge_of(tensor: torch.Tensor) -> Any:

@@ -5,34 +5,53 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from gradwitness._room import Room
     from gradwitness.capture.values import ValueStore
+
+# A number that a picture shows; its memory is no larger.
+_SHOWN = 2**10
 
 
 class Retention:
     """Counts the steps that still need a value.
 
-    Values that no step needs are kept for the report while all of them fit into ``room``. Once they
-    do not, they are freed, and from then on at once.
+    Values that no step needs are spare. All of them are kept while they fit into the room. Once
+    they do not, those stay that the float64 replay starts from, that a node's gradients are
+    computed from, and that belong to a step in doubt: whatever else there is can be computed from
+    them. Once these do not fit either, all are freed, and from then on at once.
 
     Parameters
     ----------
-    room : int or None
-        Bytes; None for no limit.
+    values : ValueStore
+    room : Room or None
+        None for no limit.
+    in_doubt : callable
+        Whether something recorded so far does not agree: then all is kept from there on.
 
     Attributes
     ----------
     complete : bool
         Whether nothing has been freed.
+    replayable : bool
+        Whether nothing has been freed that the replay starts from.
     """
 
-    def __init__(self, values: ValueStore, room: int | None) -> None:
-        self.complete = True
+    def __init__(
+        self, values: ValueStore, room: Room | None, in_doubt: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.complete = self.replayable = True
         self._values = values
         self._room = room
+        self._in_doubt = in_doubt
         self._needed: dict[int, int] = {}
         self._spare: set[int] = set()
+        # What gradients are computed from, or may be looked at again; and where the replay starts.
+        self._lasting: set[int | None] = set()
+        self._starts: set[int | None] = set()
+        # Gradients that nodes of a pass have made.
+        self._sent: set[int] = set()
         # The memory of spare values, and its bytes.
         self._memory: dict[object, int] = {}
         self._bytes = 0
@@ -42,6 +61,22 @@ class Retention:
         for number in numbers:
             if number is not None:
                 self._needed[number] = self._needed.get(number, 0) + 1
+
+    def last(self, numbers: Iterable[int | None]) -> None:
+        """Note values that gradients are computed from, or that may be looked at once more."""
+        self._lasting.update(numbers)
+
+    def start_from(self, numbers: Iterable[int | None]) -> None:
+        """Note values that the replay takes from the record."""
+        self._starts.update(numbers)
+
+    def sends(self, numbers: Iterable[int]) -> None:
+        """Note gradients that are first met within a pass: its nodes make them, and the replay."""
+        self._sent.update(numbers)
+
+    def keep_all(self) -> None:
+        """Keep all values from here on, while there is room for those that last."""
+        self._in_doubt = lambda: True
 
     def drop(self, numbers: Iterable[int | None]) -> None:
         """Count one step less; free values that no step needs."""
@@ -56,20 +91,59 @@ class Retention:
                 self._needed[number] = left
             else:
                 spare.append(number)
-        if self.complete:
-            self._spare.update(spare)
-            for memory, size in map(self._values.memory, spare):
-                self._bytes += size - self._memory.get(memory, 0)
-                self._memory[memory] = size
-            if self.fits(0):
-                return
-            self.complete = False
-            spare = [number for number in self._spare if number not in self._needed]
-            self._spare.clear()
-            self._memory.clear()
-        if spare:
+        if not self.replayable:
             self._values.release(spare)
+            return
+        if not self.complete:
+            if self._in_doubt():
+                self._lasting.update(spare)
+            self._values.release([n for n in spare if not self._lasts(n)])
+            spare = [n for n in spare if self._lasts(n)]
+        self._count(spare)
+        if self.complete and self._bytes > self._room.all:
+            self.complete = False
+            if self._in_doubt():
+                self._lasting |= self._spare
+            self._free(self._lasts)
+        if not self.complete and self._bytes > self._room.lasting:
+            self.complete = self.replayable = False
+            self._free(lambda _: False)
+
+    def end(self) -> None:
+        """Free what a step in doubt would have been judged by: all agree."""
+        if not (self.complete or self._in_doubt()):
+            self._free(self._is_start)
 
     def fits(self, more: int) -> bool:
         """Whether so many more bytes may be kept."""
-        return self.complete and (self._room is None or self._bytes + more <= self._room)
+        room = self._room
+        if room is None or not self.replayable:
+            return self.replayable
+        return self._bytes + more <= (room.all if self.complete else room.lasting)
+
+    def _lasts(self, number: int) -> bool:
+        return number in self._lasting or self._is_start(number)
+
+    def _is_start(self, number: int) -> bool:
+        return (
+            number in self._starts
+            or self._values.is_start(
+                number, saved=number in self._lasting, made=number in self._sent
+            )
+            or 0 < self._values.memory(number)[1] <= _SHOWN
+        )
+
+    def _count(self, spare: Iterable[int]) -> None:
+        self._spare.update(spare)
+        for memory, size in map(self._values.memory, spare):
+            self._bytes += size - self._memory.get(memory, 0)
+            self._memory[memory] = size
+
+    def _free(self, lasts: Callable[[int], bool]) -> None:
+        """Free spare values but for those that last."""
+        spare = self._spare - self._needed.keys()
+        self._spare = {number for number in spare if lasts(number)}
+        self._memory.clear()
+        self._bytes = 0
+        self._count(self._spare)
+        self._values.release(spare - self._spare)

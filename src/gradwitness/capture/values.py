@@ -22,6 +22,7 @@ from gradwitness.capture.arrays import (
 from gradwitness.capture.balance import Balance
 from gradwitness.capture.sparse import dense, is_sparse, version
 from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy
+from gradwitness.engine.floats import is_inexact
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
@@ -199,6 +200,17 @@ class ValueStore:
             return (number,), draft.array.nbytes
         storage = self._in_order[draft.layout.storage]
         return storage.number, 0 if storage.memory is None else int(storage.memory.nbytes())
+
+    def is_start(self, number: int, *, saved: bool, made: bool) -> bool:
+        """Whether a value was not ``made`` in the block, or is one that rules take as recorded.
+
+        They do lazy views, sparse tensors and, where they are ``saved``, integers. What underflowed
+        of a gradient in float16 is told from its numbers.
+        """
+        draft = self._drafts[number]
+        recorded = draft.mirrored or draft.sparse or (saved and not is_inexact(draft.dtype))
+        recorded = recorded or (made and draft.dtype == "float16")
+        return bool(recorded) or not (draft.made or made)
 
     def foreign(self, values: set[int]) -> set[int]:
         """Return the storages that the program may change later.

@@ -82,15 +82,22 @@ class Judge:
         # Values that contain some such numbers.
         self._unfilled: set[int | None] = set()
         self._steps = 0
+        self.in_doubt = False
 
     def called(self, number: int) -> None:
         """Judge a forward call."""
         with self._memory:
             call = self._tape.calls[number]
             findings = attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
-            self._findings += findings
+            self._note(findings)
             self._panel.called(call, findings)
             self._steps += 1
+
+    def _note(self, findings: Sequence[Finding]) -> None:
+        self._findings += findings
+        self.in_doubt |= any(
+            f.verdict is not Verdict.AGREES or f.grade or f.comparison.hides for f in findings
+        )
 
     def _result(self, call: Call) -> list[Finding]:
         if call.op.startswith(COLLECTIVES):
@@ -137,7 +144,7 @@ class Judge:
                 lambda: check.judge_node(node_run, update),
                 lambda why: check.give_up(node_run, update, why),
             )
-            self._findings += findings
+            self._note(findings)
             self._guilty.note(node_run.node, findings)
             self._panel.node_ran(sweep, node_run, update, findings)
             self._steps += 1
@@ -165,8 +172,7 @@ class Judge:
         Where every step of torch's own agrees, the float64 replay changes no verdict: it tells how
         many digits are right, and some notes rest on it. So it can wait until somebody asks.
         """
-        agree = all(f.verdict is Verdict.AGREES and not f.grade for f in self._findings)
-        if agree and self._depth == FULL and tape.complete and not tape.failures:
+        if not self.in_doubt and self._depth == FULL and tape.replayable and not tape.failures:
             first = self._reported(tape, partial(conclusion, settle=settled, waits=True))
             if first.verdict is Verdict.AGREES:
                 self._records.forget()
