@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Retention:
         self._values = values
         self._room = room
         self._in_doubt = in_doubt
-        self._needed: dict[int, int] = {}
+        self._needed: defaultdict[int, int] = defaultdict(int)
         self._spare: set[int] = set()
         # What gradients are computed from, or may be looked at again; and where the replay starts.
         self._lasting: set[int | None] = set()
@@ -58,9 +59,10 @@ class Retention:
 
     def hold(self, numbers: Iterable[int | None]) -> None:
         """Count one more step that needs these values."""
+        needed = self._needed
         for number in numbers:
             if number is not None:
-                self._needed[number] = self._needed.get(number, 0) + 1
+                needed[number] += 1
 
     def last(self, numbers: Iterable[int | None]) -> None:
         """Note values that gradients are computed from, or that may be looked at once more."""
@@ -82,31 +84,37 @@ class Retention:
         """Count one step less; free values that no step needs."""
         if self._room is None:
             return
-        spare = []
+        needed, spare = self._needed, []
         for number in numbers:
             if number is None:
                 continue
-            left = self._needed.pop(number, 0) - 1
+            left = needed[number] - 1
             if left > 0:
-                self._needed[number] = left
+                needed[number] = left
             else:
+                del needed[number]
                 spare.append(number)
-        if not self.replayable:
-            self._values.release(spare)
-            return
-        if not self.complete:
-            if self._in_doubt():
-                self._lasting.update(spare)
-            self._values.release([n for n in spare if not self._lasts(n)])
-            spare = [n for n in spare if self._lasts(n)]
-        self._count(spare)
-        if self.complete and self._bytes > self._room.all:
+        if spare:
+            self._keep_or_free(spare, self._room)
+
+    def _keep_or_free(self, spare: list[int], room: Room) -> None:
+        if self.complete:
+            self._count(spare)
+            if self._bytes <= room.all:
+                return
             self.complete = False
             if self._in_doubt():
                 self._lasting |= self._spare
             self._free(self._lasts)
-        if not self.complete and self._bytes > self._room.lasting:
-            self.complete = self.replayable = False
+        elif self.replayable:
+            if self._in_doubt():
+                self._lasting.update(spare)
+            self._count(n for n in spare if self._lasts(n))
+            self._values.release([n for n in spare if n not in self._spare])
+        else:
+            self._values.release(spare)
+        if self._bytes > room.lasting:
+            self.replayable = False
             self._free(lambda _: False)
 
     def end(self) -> None:
@@ -128,7 +136,7 @@ class Retention:
         return (
             number in self._starts
             or self._values.is_start(
-                number, saved=number in self._lasting, made=number in self._sent
+                number, saved=number in self._lasting, sent=number in self._sent
             )
             or 0 < self._values.memory(number)[1] <= _SHOWN
         )

@@ -27,7 +27,7 @@ from gradwitness.judging.looks.sampled import (
     sample_size,
 )
 from gradwitness.judging.looks.some import gradient_at, results_at
-from gradwitness.judging.looks.step import Formless, Step, is_by_element, step_of
+from gradwitness.judging.looks.step import Formless, Step, step_of
 from gradwitness.judging.looks.sums import PRODUCTS
 from gradwitness.judging.looks.whole import Whole
 from gradwitness.rules.user_rules import is_own
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gradwitness.engine.floats import Arithmetic
+    from gradwitness.engine.forms import Form
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.looks.some import Evaluate
     from gradwitness.judging.looks.step import Role
@@ -47,8 +48,9 @@ if TYPE_CHECKING:
 _UNLIKE = 2.0
 # Bounds cost so many times the numbers: of a larger share than this, more than the whole without.
 _DEAR = 1 / 12
-# So many numbers are compared in the time that a sample takes, however small.
-_SMALL = 2**14
+# So many numbers are compared in the time that a sample takes, or a projection, however small: of
+# what goes by element and of products, and of rows, which cost more to sample.
+_SMALL, _OF_ROWS = 2**14, 2**17
 
 
 class Fast(Whole):
@@ -87,18 +89,19 @@ class Fast(Whole):
         found = self._sampled(value.shape, some)
         return None if found is None else found[0][1]
 
-    def _made(self, call: Call) -> list[tuple[int, Comparison]] | None:
+    def _made(self, call: Call, form: Form) -> list[tuple[int, Comparison]] | None:
         values = self._tape.values
-        if not self._is_small(call, (values[n] for n in call.outputs if n is not None)):
+        if not self._is_small(call, form, (values[n] for n in call.outputs if n is not None)):
             with suppress(Formless):
                 return self._parts(step_of(values, call))
-        return super()._made(call)
+        return super()._made(call, form)
 
-    def _is_small(self, call: Call, judged: Iterable[Value]) -> bool:
+    def _is_small(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether a step costs less as a whole, without bounds, than a sample of it with them."""
-        if call.base_op in PRODUCTS or is_own(call.base_op) or not all(map(is_clear, judged)):
+        if is_own(call.base_op) or not all(map(is_clear, judged)):
             return False
-        return self._has_at_most(_SMALL, call)
+        by_rows = not form.by_element and form.rule.name not in PRODUCTS
+        return form.largest <= (_OF_ROWS if by_rows else _SMALL)
 
     def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
         """Look at some of the results of a step for all."""
@@ -112,22 +115,22 @@ class Fast(Whole):
                 return None if looked is None else [(0, looked)]
 
         some = results_at(step)
-        if is_by_element(self._tape.values, step.call):
+        if step.form.by_element:
             return self._sampled(first.shape, some)
         return self._judged(some, *self._drawn(step, "", first))
 
     def _gradients(
-        self, node: Node, call: Call, node_run: NodeRun, sent: dict[int, Value]
+        self, node: Node, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
     ) -> dict[int, Comparison]:
         formless = set(sent)
         found: dict[int, Comparison] = {}
-        if not self._is_small(call, sent.values()):
+        if not self._is_small(call, form, sent.values()):
             with suppress(Formless):
                 step = step_of(self._tape.values, call)
                 found = self._sent_parts(node, step, node_run, sent, formless)
         if formless:
             rest = {k: value for k, value in sent.items() if k in formless}
-            found |= super()._gradients(node, call, node_run, rest)
+            found |= super()._gradients(node, call, form, node_run, rest)
         return found
 
     def _sent_parts(
@@ -184,8 +187,7 @@ class Fast(Whole):
             return None
         first = step.outputs[0]
         some = gradient_at(step, name, input_nr, arrived, arithmetic, value)
-        by_element = is_by_element(self._tape.values, step.call)
-        if by_element and first is not None and first.shape == value.shape:
+        if step.form.by_element and first is not None and first.shape == value.shape:
             found = self._sampled(value.shape, some)
             return None if found is None else found[0][1]
         found = self._judged(some, *self._drawn(step, name, value))

@@ -1,7 +1,7 @@
 """Digits that torch's own formula loses to cancellation though each of its steps is right.
 
-The float64 replay is the reference. Where recorded numbers were freed, a second one stands for them
-whose steps are off as rounding takes them. In a float64 program, digits that recording and replay both
+The float64 replay is the reference. For recorded numbers that were freed, a replay stands whose
+steps are off as rounding takes them. In a float64 program, digits that recording and replay both
 lose go unseen: those in the tails of sigmoid and tanh are seen (`rules.registry.Rule.precise`).
 """
 
@@ -344,15 +344,15 @@ class _Shares:
         """Return how large an outgoing gradient would be if no terms cancelled."""
         tape, node = self._tape, node_run.node
 
-        def size(number: int) -> NDArray[Any]:
-            freed = tape.values[number].array is None and number in self._whole.values
-            return np.abs(self._whole.values[number]) if freed else self._records.magnitudes(number)
+        def size(number: int, replayed: Any = None) -> NDArray[Any]:
+            if tape.values[number].array is None:
+                replayed = self._whole.values.get(number) if replayed is None else replayed
+            return self._records.magnitudes(number) if replayed is None else np.abs(replayed)
 
         def arrived(index: int, number: int | None) -> NDArray[Any] | None:
-            if number is None or tape.values[number].array is not None:
-                return None if number is None else size(number)
-            g = self._whole.gradient(sweep, node, index)
-            return None if g is None else np.abs(g)
+            freed = number is not None and tape.values[number].array is None
+            g = self._whole.gradient(sweep, node, index) if freed else None
+            return None if number is None else size(number, g)
 
         try:
             incoming = list(starmap(arrived, enumerate(node_run.incoming)))
@@ -364,11 +364,9 @@ class _Shares:
     def _value(self, number: int) -> float:
         if number not in self._shares_of:
             full = _format_digits(self._formats.value(number))
+            reference = self._whole.values.get(number)
             self._shares_of[number] = self._share(
-                number,
-                self._whole.values.get(number),
-                full,
-                lambda: self._rounded.values.get(number),
+                number, reference, full, lambda: self._rounded.values.get(number)
             )
         return self._shares_of[number]
 
@@ -381,18 +379,12 @@ class _Shares:
             lambda: self._rounded.gradient(sweep, node, index),
         )
 
-    def _share(
-        self,
-        number: int,
-        reference: NDArray[Any] | None,
-        full: float,
-        stand_in: Callable[[], NDArray[Any] | None],
-    ) -> float:
+    def _share(self, number: int, reference: Any, full: float, rounded: Callable[[], Any]) -> float:
         """Return the share of right digits of a recorded array, of those it could have, 0 to 1."""
         value = self._tape.values[number]
         array = value.array
         if array is None and not self._tape.complete and not value.freed:
-            array = stand_in()
+            array = rounded()
         if array is None or reference is None or array.size == 0:
             return 1.0
         if not is_inexact(value.dtype) or reference.shape != array.shape:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.judging.looks.norms import peak_of
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 
@@ -54,7 +55,10 @@ class Saturated(Detector):
         if call is None or call.base_op not in _SLOPES or number is None:
             return
         output = call.outputs[0]
-        if output is None or self.tape.values[output].dtype not in _DIGITS:
+        value = None if output is None else self.tape.values[output]
+        if output is None or value is None or value.dtype not in _DIGITS:
+            return
+        if value.array is not None and value.array.size and peak_of(value.array) < 1:
             return
         try:
             y, g = self.records(output), self.records(number)

@@ -51,8 +51,8 @@ _RELEASED = (
     "recording cannot be saved (watch(..., keep=None) keeps everything)"
 )
 _LEFT_OUT = (
-    "\nnote      intermediate values were freed after judging to save memory, so that the recording "
-    "cannot be saved (watch(..., keep=None) keeps everything)"
+    "\nnote      intermediate values were freed after judging to save memory: the recording cannot "
+    "be saved (watch(..., keep=None) keeps everything)"
 )
 # Further faults than this are counted, not listed.
 _LISTED = 8
