@@ -125,8 +125,7 @@ class SweepDraft:
         for number in reached:
             self._hook(number)
         self._hooks += tuple(self._program_hooks())
-        if self._hooks:
-            self._retention.keep_all()
+        self._retention.doubt(self._hooks)
         for number in reached:
             self._handles += self._first_after(number)
         self._after = len(self._dispatch.calls)
@@ -262,8 +261,7 @@ class SweepDraft:
                 if edge is not None
             )
         returned = [value for _, value in self._captured]
-        self._retention.hold(returned)
-        self._retention.start_from(returned)
+        self._retention.hold(self._retention.start_from(returned))
         # The observer knows of no pass that failed before it began.
         if self._begun:
             self._audience.tell(lambda o: o.ends(self._number, self._captured))
@@ -354,8 +352,7 @@ class SweepDraft:
         if leaf:
             update, held = self._accumulation(number, draft.alive.variable)
             self._leaves.append(update)
-            needed += held
-            self._retention.start_from(needed)
+            needed = self._retention.start_from([*needed, *held])
         self._audience.tell(lambda o: o.node_ran(self._number, node_run, update))
         for index in range(len(arrived)):
             needed += self._sent.pop((number, index), ())
@@ -400,8 +397,7 @@ class SweepDraft:
     def _recorded(self, gradients: Any) -> Values:
         known, number = len(self._values), self._values.of
         numbers = tuple([number(g) if isinstance(g, torch.Tensor) else None for g in gradients])
-        self._retention.sends(n for n in numbers if n is not None and n >= known)
-        return numbers
+        return self._retention.send(numbers, known)
 
 
 def edge_of(tensor: torch.Tensor) -> Any:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sized
 
     from gradwitness._room import Room
     from gradwitness.capture.values import ValueStore
@@ -68,17 +68,21 @@ class Retention:
         """Note values that gradients are computed from, or that may be looked at once more."""
         self._lasting.update(numbers)
 
-    def start_from(self, numbers: Iterable[int | None]) -> None:
-        """Note values that the replay takes from the record."""
-        self._starts.update(numbers)
+    def start_from(self, numbers: Iterable[int | None]) -> list[int | None]:
+        """Note values that the replay takes from the record; return them."""
+        starts = [*numbers]
+        self._starts.update(starts)
+        return starts
 
-    def sends(self, numbers: Iterable[int]) -> None:
-        """Note gradients that are first met within a pass: its nodes make them, and the replay."""
-        self._sent.update(numbers)
+    def send(self, numbers: tuple[int | None, ...], known: int) -> tuple[int | None, ...]:
+        """Note which gradients of a pass are new, and made by its nodes; return all."""
+        self._sent.update(n for n in numbers if n is not None and n >= known)
+        return numbers
 
-    def keep_all(self) -> None:
-        """Keep all values from here on, while there is room for those that last."""
-        self._in_doubt = lambda: True
+    def doubt(self, hooks: Sized) -> None:
+        """Keep all from here on if there are hooks, of what lasts: they may send anything."""
+        if hooks:
+            self._in_doubt = lambda: True
 
     def drop(self, numbers: Iterable[int | None]) -> None:
         """Count one step less; free values that no step needs."""
