@@ -12,24 +12,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import one_line
+from gradwitness._record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from dataclasses import dataclass as record
 
     import numpy as np
     from numpy.typing import NDArray
 
     from gradwitness._steps import Made
-else:
-
-    def record(*, frozen, slots=False):
-        """Make a dataclass that type checkers hold frozen.
-
-        A tape has many: Python itself takes ten times as long to make one that is frozen.
-        """
-        return dataclass(unsafe_hash=frozen, slots=slots)
-
 
 # Namespace of calls that are no operations: the program took numbers out of torch.
 OUTSIDE = "outside."
@@ -79,8 +70,7 @@ class Value:
     array : ndarray or None
         The numbers, read-only; None where they cannot be had (meta, freed).
     layout : Layout or None
-        None where the array is None, and where the memory holds the conjugates or the negatives of
-        the numbers: torch's lazy views.
+        None where the array is, and where memory holds conjugates or negatives: a lazy view.
     name : str
         The user's name: a parameter's dotted path, else empty.
     requires_grad : bool
@@ -101,8 +91,7 @@ class Value:
     sparse: int = 0
 
     def __post_init__(self) -> None:
-        if not self.name.isprintable():
-            _fit_to_show(self, "name")
+        _fit_to_show(self, "name")
 
 
 @record(frozen=True, slots=True)
@@ -112,8 +101,7 @@ class Source:
     Attributes
     ----------
     module, line : str
-        Dotted path of the innermost module (empty at top level), and ``file:line`` of the innermost
-        frame outside torch and gradwitness.
+        Dotted path of the innermost module, if any; ``file:line`` outside torch and gradwitness.
     """
 
     module: str = ""
@@ -165,8 +153,7 @@ class Call:
     grad: bool = True
 
     def __post_init__(self) -> None:
-        if not self.op.isprintable():
-            _fit_to_show(self, "op")
+        _fit_to_show(self, "op")
 
     @cached_property
     def base_op(self) -> str:
@@ -236,8 +223,7 @@ class Node:
     saved: tuple[tuple[str, int | None], ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.name.isprintable():
-            _fit_to_show(self, "name")
+        _fit_to_show(self, "name")
 
 
 @record(frozen=True, slots=True)
@@ -404,7 +390,8 @@ class Tape:
 def _fit_to_show(shown: object, *names: str) -> None:
     """Escape unprintable characters in names, once for all who show them."""
     for name in names:
-        object.__setattr__(shown, name, one_line(getattr(shown, name)))
+        if not (text := getattr(shown, name)).isprintable():
+            object.__setattr__(shown, name, one_line(text))
 
 
 def references(argument: Argument) -> Iterator[int]:

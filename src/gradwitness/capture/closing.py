@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradwitness.capture.passes import edge_of
+from gradwitness.capture.entries import edge_of
 from gradwitness.tape import REDUCED, Kind, Unseen
 
 if TYPE_CHECKING:

@@ -76,3 +76,16 @@ ENTRIES: dict[Any, Callable[..., Request]] = {
     torch.autograd.backward: _of_backward,
     torch.autograd.grad: _of_grad,
 }
+
+
+def edge_of(tensor: torch.Tensor) -> Any:
+    """Return where a tensor's gradient arrives; None if it has none, or not at this level.
+
+    Inside a transform (torch.func, vmap), a tensor's graph may belong to another level.
+    """
+    if not tensor.requires_grad:
+        return None
+    try:
+        return torch.autograd.graph.get_gradient_edge(tensor)
+    except (AssertionError, AttributeError, RuntimeError):
+        return None

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradwitness.capture.drafts import CallDraft, NodeDraft
+from gradwitness.capture.known import identity
 from gradwitness.capture.order import CallOrder, Thread
-from gradwitness.capture.values import identity
 from gradwitness.rules.registry import node_name
 from gradwitness.tape import Edge, Kind, Ref, Source
 

@@ -11,7 +11,7 @@ import torch
 
 from gradwitness.capture.engine_modes import Aside, enter
 from gradwitness.capture.engine_run import EngineRun
-from gradwitness.capture.entries import Request
+from gradwitness.capture.entries import Request, edge_of
 from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
 from gradwitness.capture.source import tensors_in
 from gradwitness.capture.visits import Visit
@@ -78,7 +78,7 @@ class SweepDraft:
         self._request = Request([], [], None, retains=True, creates=False)
         self._aside = Aside()
         self._run = EngineRun()
-        # Nodes that run no code of the program's; those that have no hooks of the program's, either.
+        # Nodes that run no code of the program's; and no hooks of the program's, either.
         self._alone: set[int] = set()
         self._bare: set[int] = set()
         self._handles: list[Any] = []
@@ -398,16 +398,3 @@ class SweepDraft:
         known, number = len(self._values), self._values.of
         numbers = tuple([number(g) if isinstance(g, torch.Tensor) else None for g in gradients])
         return self._retention.send(numbers, known)
-
-
-def edge_of(tensor: torch.Tensor) -> Any:
-    """Return where a tensor's gradient arrives; None if it has none, or not at this level.
-
-    Inside a transform (torch.func, vmap), a tensor's graph may belong to another level.
-    """
-    if not tensor.requires_grad:
-        return None
-    try:
-        return torch.autograd.graph.get_gradient_edge(tensor)
-    except (AssertionError, AttributeError, RuntimeError):
-        return None

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gradwitness.capture.entries import ENTRIES
+from gradwitness.capture.entries import ENTRIES, edge_of
 from gradwitness.capture.keeping import Keeper, Randomness
 from gradwitness.capture.observer import Observer
-from gradwitness.capture.passes import edge_of
 from gradwitness.capture.recorder import Recorder
 from gradwitness.capture.source import tensors_in
 from gradwitness.judging.probe_results import AGAIN, CORNERS, OWN

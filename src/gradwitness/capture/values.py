@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,34 +18,13 @@ from gradwitness.capture.arrays import (
     shape_of,
 )
 from gradwitness.capture.balance import Balance
+from gradwitness.capture.known import Known, Past, history, identity
 from gradwitness.capture.sparse import dense, is_sparse, version
 from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy, look
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-
-@dataclass(slots=True, eq=False)
-class _Known:
-    """What is known of a tensor object: its value, and how often its memory was written to before.
-
-    It is held or, by a weak reference, watched: not both, since torch swaps no tensor that has one.
-    """
-
-    value: int
-    epoch: int
-    held: torch.Tensor | None
-    watched: Callable[[], torch.Tensor | None] = lambda: None
-
-    def tensor(self) -> torch.Tensor | None:
-        """Return the tensor unless it is gone."""
-        return self.watched() if self.held is None else self.held
-
-    def let_go(self) -> None:
-        """Hold the tensor no longer."""
-        if self.held is not None:
-            self.held, self.watched = None, weakref.ref(self.held)
 
 
 class ValueStore:
@@ -68,10 +45,10 @@ class ValueStore:
         self._drafts: list[Draft] = []
         self._storages: dict[int, Storage] = {}
         self._in_order: list[Storage] = []
-        self._by_object: dict[int, _Known] = {}
+        self._by_object: dict[int, Known] = {}
         self._by_key: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
-        self._past: list[tuple[Any, int, int]] = []
+        self._past = Past()
         self._without_memory: Any = WeakTensorKeyDictionary()
 
     def name(self, tensor: torch.Tensor, name: str) -> None:
@@ -95,9 +72,12 @@ class ValueStore:
         storage = self._storage(tensor)
         epoch = _version(tensor) if storage is None else storage.epoch
         known = self._by_object.get(id(tensor))
-        met = known is not None and known.epoch == epoch
-        met = met and (known.held is tensor or known.tensor() is tensor)
-        if known is not None and met:
+        met = False
+        if (
+            known is not None
+            and known.epoch == epoch
+            and (known.held is tensor or known.tensor() is tensor)
+        ):
             number, draft = known.value, self._drafts[known.value]
             # Whether it still lies where its value did: ``.data`` may have changed.
             layout = draft.layout
@@ -128,8 +108,7 @@ class ValueStore:
         storage = self._storage(tensor)
         if storage is None:
             return
-        base = tensor._base
-        self._remember_of(tensor if base is None else base)
+        self._remember_of(tensor if tensor._base is None else tensor._base)
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
             for key in draft.objects:
@@ -177,13 +156,10 @@ class ValueStore:
         self._by_object[id(tensor)].held = tensor
 
     def release_tensors(self) -> set[int]:
-        """Release the program's tensors; return the storages that something else holds.
-
-        Those may be resized later, unseen.
-        """
+        """Release the program's tensors; return the storages that others hold: and may resize."""
         self._by_object.clear()
         self._names.clear()
-        self._past.clear()
+        self._past = Past()
         alive = [s for s in self._in_order if s.memory is not None]
         # One use is this store's.
         return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
@@ -227,10 +203,7 @@ class ValueStore:
         return self._drafts[number].is_start(saved=saved, sent=sent)
 
     def foreign(self, values: set[int]) -> set[int]:
-        """Return the storages that the program may change later.
-
-        Those of the given values, and of all values that came from outside.
-        """
+        """Return the storages that the program may change: of these values, and from outside."""
         return {
             draft.layout.storage
             for number, draft in enumerate(self._drafts)
@@ -273,7 +246,7 @@ class ValueStore:
         """Yield the outputs of nodes: the node's identity, output number, value."""
         yield from self._past
         for tensor, value in self.tensors():
-            node = _history(tensor)
+            node = history(tensor)
             if node is not None:
                 yield identity(node), tensor.output_nr, value
 
@@ -293,14 +266,14 @@ class ValueStore:
         if known is not None and known.tensor() is tensor:
             self._remember(known)
 
-    def _remember(self, known: _Known | None) -> None:
+    def _remember(self, known: Known | None) -> None:
         """Note the node of a tensor that is about to be overwritten or let go."""
         tensor = None if known is None else known.tensor()
         if known is None or tensor is None or not tensor.requires_grad:
             return
-        node = _history(tensor) if known.epoch == self._epoch(tensor) else None
+        node = history(tensor) if known.epoch == self._epoch(tensor) else None
         if node is not None:
-            self._past.append((identity(node), tensor.output_nr, known.value))
+            self._past.add(node, tensor.output_nr, known.value)
 
     def is_overwritten(self, number: int) -> bool:
         """Whether a value's memory has been written to since."""
@@ -382,8 +355,8 @@ class ValueStore:
         self._by_key[key] = (number, epoch)
         return number
 
-    def _meet(self, tensor: torch.Tensor, draft: Draft, number: int, epoch: int) -> _Known:
-        known = _Known(number, epoch, tensor)
+    def _meet(self, tensor: torch.Tensor, draft: Draft, number: int, epoch: int) -> Known:
+        known = Known(number, epoch, tensor)
         self._by_object[id(tensor)] = known
         if tensor.requires_grad:
             self.balance.open(tensor)
@@ -420,25 +393,6 @@ class ValueStore:
         return storage
 
 
-def identity(node: Any) -> Any:
-    """Return what a node is known by: itself, but for what torch makes when a view's base changes.
-
-    Those are not to be held, either.
-    """
-    if not type(node).__name__.startswith("AsStrided"):
-        return node
-    layout = (tuple(node._saved_size), tuple(node._saved_stride), node._saved_storage_offset)
-    return (node._sequence_nr(), *layout)
-
-
 def _version(tensor: torch.Tensor) -> int:
     """Return how often a tensor without memory was written to, as far as that is known."""
     return version(tensor) if is_sparse(tensor) else 0
-
-
-def _history(tensor: torch.Tensor) -> Any:
-    try:
-        return tensor.grad_fn
-    except RuntimeError:
-        # Torch refuses for a view made without grad mode whose base has changed since.
-        return None

@@ -12,7 +12,7 @@ class Visit:
     """Calls back before and after a node runs.
 
     A pass has one for each node: so it is one small object, and what torch returns to remove a hook
-    is not kept. Whatever lives through a block, Python's collector looks at with all of the program.
+    is not kept. All that lives through a block costs a look of Python's collector at the program.
 
     Parameters
     ----------
