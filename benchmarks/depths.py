@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import nn
 
 import gradwitness
+from gradwitness._room import Room
 from gradwitness.capture import Recorder
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def costs(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[float, fl
         torch.autograd.backward(nn.functional.cross_entropy(model(x), y))
 
     def recorded() -> None:
-        recorder = Recorder(model, room=0)
+        recorder = Recorder(model, room=Room(0))
         recorder.start()
         step()
         recorder.stop()

@@ -359,6 +359,8 @@ class Tape:
         The models' parameters, as they were when the recording met their model.
     complete : bool
         Whether no values were freed to save memory.
+    replayable : bool
+        Whether those are there that a replay starts from.
     failures : tuple of str
         Failures of gradwitness itself while recording: nothing was recorded afterwards.
     unseen, ended, unused : sequence of Unseen, Ending or None, sequence of (str, str)
@@ -372,6 +374,7 @@ class Tape:
     about: dict[str, str] = field(default_factory=dict)
     parameters: tuple[int, ...] = ()
     complete: bool = True
+    replayable: bool = True
     failures: tuple[str, ...] = ()
     unseen: Sequence[Unseen] = ()
     ended: Ending | None = None

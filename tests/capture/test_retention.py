@@ -10,7 +10,11 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import gradwitness as gw
+from capture.functions import apply
 from capture.programs import leaf, weighted
+from gradwitness._room import Room
+from gradwitness.api import arguments
+from gradwitness.capture import retention
 from gradwitness.rules.registry import Rule, find
 
 if TYPE_CHECKING:
@@ -212,3 +216,93 @@ def test_what_is_let_go_and_used_again_is_not_taken_for_what_was_detached_from_i
     assert made != detached
     assert {*made} <= {*calls["aten.mul"].operands}
     assert not witness.report.notes
+
+
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every program one of which not all is kept by default."""
+    monkeypatch.setattr(arguments, "KEEP", Room(all=0, lasting=2**30))
+    monkeypatch.setattr(retention, "_SHOWN", 0)
+
+
+class Doubled(torch.autograd.Function):
+    """The identity, whose gradient is doubled."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        del ctx
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *g: Any) -> Any:
+        del ctx
+        return 2 * g[0]
+
+
+def layers() -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(300, 40), nn.Tanh(), nn.Linear(40, 30)), torch.randn(20, 300)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_what_is_computed_again_is_freed_and_what_that_starts_from_is_not() -> None:
+    model, x = layers()
+    with gw.watch(model, names={"x": x}) as witness:
+        before = model[0](x)
+        after = model[1](before)
+        unused, used = memory(before), memory(after)
+        del before
+        loss = weighted(model[2](after))
+        # The gradient of tanh is told by its result.
+        assert unused.expired()
+        del after
+        loss.backward()
+        # It would be looked at again if a step were in doubt.
+        assert not used.expired()
+    assert used.expired()
+    there = {value.name for value in witness.tape.values if value.array is not None}
+    assert {"x", *(name for name, _ in model.named_parameters())} <= there
+    assert not witness.tape.complete
+    assert witness.tape.replayable
+
+
+@pytest.mark.usefixtures("no_room")
+def test_what_starts_from_less_has_the_same_digits(tmp_path: Path) -> None:
+    model, x = layers()
+    reports = []
+    for keep in ("auto", None):
+        model.zero_grad()
+        with gw.watch(model, keep=keep) as witness:
+            nn.functional.dropout(model(x), 0.5).square().mean().backward()
+            torch.manual_seed(0)
+        reports.append(witness)
+    few, whole = ([(row.name, row.digits) for row in w.report.rows] for w in reports)
+    assert [name for name, _ in few] == [name for name, _ in whole]
+    # Of other random numbers, so not to the last one.
+    assert all(5 < digits < 9 for _, digits in few + whole)
+    assert "the recording cannot be saved (watch(..., keep=None)" in str(reports[0])
+    assert "cannot be saved" not in str(reports[1])
+    with pytest.raises(gw.InputError, match="keep=None"):
+        reports[0].save(tmp_path / "tape.npz")
+
+
+@pytest.mark.usefixtures("no_room")
+def test_of_a_step_in_doubt_and_from_there_on_all_is_kept() -> None:
+    model, x = layers()
+    with gw.watch(model) as witness:
+        torch.autograd.backward(weighted(apply(Doubled, model(x))))
+    assert witness.verdict is gw.Verdict.DISAGREES
+    tape = witness.tape
+    runs = tape.sweeps[0].node_runs
+    (first,) = [k for k, run in enumerate(runs) if "Doubled" in tape.nodes[run.node].name]
+    sent = [n for run in runs[first:] for n in (*run.incoming, *run.outgoing) if n is not None]
+    assert all(tape.values[n].array is not None for n in sent)
+    # Before it, nothing was in doubt.
+    assert any(tape.values[n].array is None for n in runs[first - 1].incoming if n is not None)
+
+
+def test_a_small_program_is_kept_whole() -> None:
+    model, x = layers()
+    with gw.watch(model) as witness:
+        weighted(model(x)).backward()
+    assert witness.tape.complete

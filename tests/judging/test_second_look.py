@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_a_recurrent_layer_goes_back_through_time_once_for_all_its_gradients(
     def noted(g: Any, *rest: Any) -> Any:
         if isinstance(g[0], Bounded):
             looks.append(g[0].arithmetic.stretches)
-        elif all(np.all(part >= 0) for part in (*rest[0], *g[:3])):
+        elif all(np.all(part >= 0) for part in (*chain(*rest[0]), *g[:3])):
             looks.append(-1)
         return through_time(g, *rest)
 

@@ -11,6 +11,9 @@ from torch.autograd import Function
 import gradwitness as gw
 from capture.functions import apply
 from gradwitness import Verdict
+from gradwitness._room import Room
+from gradwitness.api import arguments
+from gradwitness.capture import retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,6 +209,17 @@ def test_what_is_right_together_is_in_doubt(name: str, dtype: torch.dtype) -> No
     assert witness.verdict is Verdict.INCONCLUSIVE, witness
     why = "a hook changed it" if name == "hooked" else "right if the detached numbers are meant"
     assert why in "".join(witness.report.reasons())
+
+
+@pytest.mark.parametrize("name", ["kernel", "hooked"])
+def test_so_is_what_a_program_too_large_to_be_kept_whole_does(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arguments, "KEEP", Room(all=0, lasting=2**30))
+    monkeypatch.setattr(retention, "_SHOWN", 0)
+    _, witness = watched(PROGRAMS[name][0], torch.float32, 1.0)
+    assert not witness.tape.complete
+    assert witness.verdict is Verdict.INCONCLUSIVE, witness
 
 
 @pytest.mark.parametrize("beside", [True, False])

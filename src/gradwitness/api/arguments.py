@@ -7,6 +7,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError, MissingExtraError
+from gradwitness._room import Room
 from gradwitness.judging.depth import FULL, SAMPLE
 
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
     from gradwitness.capture import Recorder
 
 
-KEEP = 2**30  # bytes
-AUTO = "auto"  # as many, or none where nothing needs them
+KEEP = Room(all=2**24, lasting=2**30)
+AUTO = "auto"
 
 
-def room_for(keep: int | str | None, depth: str) -> int | None:
-    """Return how many bytes of recorded values to keep; None for all.
+def room_for(keep: int | str | None, depth: str) -> Room | None:
+    """Return how many bytes to keep of all values, and of those that last; None for no limit.
 
     Raises
     ------
@@ -28,10 +29,10 @@ def room_for(keep: int | str | None, depth: str) -> int | None:
         If it is no number of bytes.
     """
     if keep == AUTO:
-        return KEEP if depth == FULL else 0
+        return KEEP if depth == FULL else Room(0)
     if isinstance(keep, str) or (keep is not None and keep < 0):
         raise InputError(f"keep={keep!r} bytes: give 0 or more, or None to keep everything")
-    return keep
+    return None if keep is None else Room(keep)
 
 
 def share(budget: Any, depth: str) -> float:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError, MissingExtraError
+from gradwitness._room import Room
 from gradwitness.api.arguments import KEEP
 from gradwitness.judging.accused import settled
 from gradwitness.judging.finding import Report
@@ -143,7 +144,7 @@ def probe(
             names=names,
             seed=seed,
             saved=saved,
-            room=KEEP,
+            room=Room(KEEP.lasting),
             rerun=rerun,
             everywhere=passes is not None,
             **further,
@@ -169,6 +170,9 @@ def probe(
 
 class _Split:
     """Gives the program's own passes to a judge, and those of the probes to one of steps alone."""
+
+    # All numbers are kept.
+    in_doubt = False
 
     def __init__(self, *, replayed: bool = True) -> None:
         self._replayed = replayed
@@ -241,7 +245,7 @@ class _Split:
             return replace(tape, sweeps=tuple(kept))
 
         own = only(OWN)
-        self.report = self._own.report(own if self._replayed else replace(own, complete=False))
+        self.report = self._own.report(own if self._replayed else replace(own, replayable=False))
         found = {}
         seen = {finding.title for finding in self.report.wrong}
         for kind, findings in self._findings.items():

@@ -344,9 +344,10 @@ def watch(
     keep : int, None or "auto", optional
         How many bytes of recorded values to keep after the steps that need them have been judged.
         Kept values serve the float64 replay (the ``digits`` column), the graph and the saved
-        recording. 0 frees every value as soon as possible; None keeps them all. By default 1 GiB is
-        kept, and nothing with ``depth="fast"``. What it takes to measure slopes after the block is
-        kept besides, up to 256 MiB or as many bytes.
+        recording. 0 frees every value as soon as possible; None keeps them all. By default all are
+        kept up to 16 MiB, and what the replay starts from and steps in doubt need up to 1 GiB:
+        then the recording cannot be saved. With ``depth="fast"``, none are. What it takes to
+        measure slopes after the block is kept besides, up to 256 MiB or as many bytes.
     judge : str, optional
         What the verdict rests on: ``all``, or the ``gradients``. Then doubts about the results of
         the forward pass (an operator without a rule) are counted apart.

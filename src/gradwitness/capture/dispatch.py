@@ -22,8 +22,7 @@ from gradwitness.capture.source import (
     is_skipped,
     tensors_in,
 )
-from gradwitness.engine.binding import vjp_arguments
-from gradwitness.rules import find
+from gradwitness.capture.uses import taken_results, used_by_rule
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
 if TYPE_CHECKING:
@@ -118,6 +117,8 @@ class DispatchRecorder(Mode):
         self._needed: list[int] = []
         # By operation: the arguments and results that judging its node uses; None for all.
         self._used: dict[tuple[str, int, int], tuple[Collection[str], Collection[int]] | None] = {}
+        # By operation: which of its results a replay takes from the record.
+        self._replayed: dict[tuple[str, int], Collection[int]] = {}
 
     def add(self, draft: CallDraft, operands: Iterable[int]) -> int:
         """Write a call down, hold its values for its possible node, and tell the observer."""
@@ -126,6 +127,9 @@ class DispatchRecorder(Mode):
         now = {*operands, *draft.outputs, draft.base}
         self._open[number] = (*self._used_by_node(draft, now), *self._needed)
         self._needed = []
+        # With gradients off, too: a solver's steps may have to be differentiated as a whole.
+        self._retention.last(self._open[number] if draft.grad_enabled else now)
+        self._retention.start_from(self._taken(draft))
         self._retention.hold(now)
         self._retention.hold(self._open[number])
         self._audience.tell(lambda observer: observer.called(number))
@@ -143,7 +147,7 @@ class DispatchRecorder(Mode):
         arguments, outputs = draft.arguments, draft.outputs
         key = draft.op, len(arguments), len(outputs)
         if key not in self._used:
-            self._used[key] = _used_by_rule(draft)
+            self._used[key] = used_by_rule(draft)
         used = self._used[key]
         if used is None:
             return now
@@ -153,6 +157,13 @@ class DispatchRecorder(Mode):
             *[outputs[k] for k in results],
             draft.base,
         }
+
+    def _taken(self, draft: CallDraft) -> Iterable[int | None]:
+        """Return the results that a replay takes from the record, or may have to."""
+        key = draft.op, len(draft.outputs)
+        if key not in self._replayed:
+            self._replayed[key] = taken_results(draft)
+        return [draft.outputs[k] for k in self._replayed[key]]
 
     def _free_judged(self) -> None:
         self._retention.drop(self._judged)
@@ -355,16 +366,6 @@ def _results(begun: _Begun, result: Any) -> list[torch.Tensor | None]:
     if result is None or (begun.operation.is_collective and begun.targets):
         return [*begun.targets]
     return [result] if isinstance(result, torch.Tensor) else [*tensors_in(result, keep_none=True)]
-
-
-def _used_by_rule(draft: CallDraft) -> tuple[Collection[str], Collection[int]] | None:
-    """Return the arguments and results that an operation's derivatives use; None for all."""
-    call = draft.finish(0, None)
-    rule = find(call.base_op)
-    if rule is None or rule.given:
-        return None
-    count = len(draft.outputs)
-    return vjp_arguments(rule, call), [k for k in range(count) if rule.keeps(k, count)]
 
 
 def _is_custom_backward(node: Any) -> bool:

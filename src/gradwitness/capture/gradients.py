@@ -52,7 +52,7 @@ class BackwardRecorder(TorchFunctionMode):
             if way is not None and args and isinstance(args[0], torch.Tensor):
                 border.take(self._goes_out, way, args[0])
             if func is torch.Tensor.register_hook:
-                border.take(self._context.values.hold, args[0])
+                border.take(self._is_hooked, args[0])
             # Within a pass, an assignment of numbers bypasses the graph.
             leaves_none = len(args) < 2 or args[1] is None
             seen = func in ASSIGNMENTS and (not self._running or leaves_none)
@@ -78,6 +78,14 @@ class BackwardRecorder(TorchFunctionMode):
 
     def _assigns(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         return self._context.values.balance.before_assignment(tensor)
+
+    def _is_hooked(self, tensor: torch.Tensor) -> None:
+        """Hold a tensor, and keep its numbers: what a hook sends may depend on them."""
+        self._context.values.hold(tensor)
+        number = [self._context.values.of(tensor)]
+        self._context.retention.hold(number)
+        self._context.retention.last(number)
+        self._context.retention.drop(number)
 
     def _goes_out(self, way: str, tensor: torch.Tensor) -> None:
         self._context.dispatch.hands_out(way, tensor)

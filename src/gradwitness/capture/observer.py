@@ -12,7 +12,15 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Is told of a program's steps; numbers are on the tape until a method returns."""
+    """Is told of a program's steps; numbers are on the tape until a method returns.
+
+    Attributes
+    ----------
+    in_doubt : bool
+        Whether a step does not agree, or does for other reasons than the rules.
+    """
+
+    in_doubt: bool
 
     def called(self, number: int) -> None:
         """Observe a call that has just run."""
@@ -44,6 +52,10 @@ class Audience:
     def __init__(self) -> None:
         self.observer: Observer | None = None
         self.seconds = 0.0
+
+    def is_in_doubt(self) -> bool:
+        """Whether the observer doubts a step."""
+        return self.observer is not None and self.observer.in_doubt
 
     def tell(self, step: Callable[[Observer], None]) -> None:
         """Tell the observer of one step."""

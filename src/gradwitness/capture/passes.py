@@ -116,6 +116,7 @@ class SweepDraft:
             if edge is not None:
                 seed_value = None if seed is None else self._values.of(seed)
                 self._send(edge, seed_value)
+                self._retention.start_from([seed_value])
                 self._roots.append((edge, seed_value))
         if self._request.inputs is not None:
             self._limited = tuple(filter(None, map(self._edge, self._request.inputs)))
@@ -124,6 +125,7 @@ class SweepDraft:
         for number in reached:
             self._hook(number)
         self._hooks += tuple(self._program_hooks())
+        self._retention.doubt(self._hooks)
         for number in reached:
             self._handles += self._first_after(number)
         self._after = len(self._dispatch.calls)
@@ -259,7 +261,7 @@ class SweepDraft:
                 if edge is not None
             )
         returned = [value for _, value in self._captured]
-        self._retention.hold(returned)
+        self._retention.hold(self._retention.start_from(returned))
         # The observer knows of no pass that failed before it began.
         if self._begun:
             self._audience.tell(lambda o: o.ends(self._number, self._captured))
@@ -350,7 +352,7 @@ class SweepDraft:
         if leaf:
             update, held = self._accumulation(number, draft.alive.variable)
             self._leaves.append(update)
-            needed += held
+            needed = self._retention.start_from([*needed, *held])
         self._audience.tell(lambda o: o.node_ran(self._number, node_run, update))
         for index in range(len(arrived)):
             needed += self._sent.pop((number, index), ())
@@ -393,5 +395,6 @@ class SweepDraft:
         return zlib.crc32(array.reshape(-1).view("u1")) if plain else 0
 
     def _recorded(self, gradients: Any) -> Values:
-        number = self._values.of
-        return tuple([number(g) if isinstance(g, torch.Tensor) else None for g in gradients])
+        known, number = len(self._values), self._values.of
+        numbers = tuple([number(g) if isinstance(g, torch.Tensor) else None for g in gradients])
+        return self._retention.send(numbers, known)

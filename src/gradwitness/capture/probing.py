@@ -28,6 +28,7 @@ from gradwitness.judging.probe_results import AGAIN, CORNERS, OWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from gradwitness._room import Room
     from gradwitness.judging.functions import Functions
     from gradwitness.tape import Tape
 
@@ -75,7 +76,7 @@ def trial(
     names: Mapping[str, torch.Tensor] | None,
     seed: int,
     saved: bool,
-    room: int | None,
+    room: Room | None,
     rerun: bool | Collection[Any] = (),
 ) -> Trial:
     """Run a program once, with probes beside its backward passes, and put its state back.

@@ -33,6 +33,7 @@ from gradwitness.tape import Ending, Tape
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sized
 
+    from gradwitness._room import Room
     from gradwitness.capture.applications import Applications
     from gradwitness.capture.observer import Observer
     from gradwitness.tape import Call
@@ -73,8 +74,8 @@ class Recorder:
     ----------
     *models, names, saved
         As for `record`.
-    room : int or None
-        Bytes for values that no step needs any more; None for no limit.
+    room : Room or None
+        For values that no step needs any more; None for no limit.
     rerun : bool or collection
         Functions that may run again after the block, as for `watch`.
 
@@ -95,12 +96,12 @@ class Recorder:
         *models: torch.nn.Module,
         names: Mapping[str, torch.Tensor] | None = None,
         saved: bool = False,
-        room: int | None = None,
+        room: Room | None = None,
         rerun: bool | Collection[Any] = (),
     ) -> None:
         self._values = ValueStore()
-        self._retention = Retention(self._values, room)
         self._audience = Audience()
+        self._retention = Retention(self._values, room, self._audience.is_in_doubt)
         self._border = Border()
         self._compiled = Compiled()
         self._trail = ModuleTrail(
@@ -111,7 +112,8 @@ class Recorder:
         )
         self._graph = GraphRecorder(self._values, self._dispatch, saved=saved)
         self._dispatch.applications.belong_to(self._graph.nodes)
-        self._dispatch.applications.allow(rerun, room)
+        again = None if room is None else max(room)
+        self._dispatch.applications.allow(rerun, again)
         self._outside = Outside()
         self._backward = BackwardRecorder(
             self._values,
@@ -223,14 +225,15 @@ class Recorder:
         growing = self.growing()
         calls, nodes = tuple(growing.calls), tuple(growing.nodes)
         unused = tuple(unused_results(self._values, self._graph, self._dispatch))
+        self._retention.end()
         # Free what is held of the program: tensors, nodes, graphs, models, the observer. At once,
         # without cycles that only the collector finds.
         self._backward.drafts.clear()
         del self._values.balance
         del self._graph, self._backward, self._dispatch, self._trail, self._models, self._audience
         foreign = self._values.foreign(grads) | self._values.release_tensors()
-        complete = self._retention.fits(self._values.bytes_of(foreign))
-        if complete:
+        replayable = self._retention.fits(self._values.bytes_of(foreign))
+        if replayable:
             self._values.own(foreign)
         else:
             self._values.release(range(len(self._values)))
@@ -241,7 +244,8 @@ class Recorder:
             sweeps=sweeps,
             about=_about() | self._outside.about(),
             parameters=tuple(self._parameters),
-            complete=complete,
+            complete=self._retention.complete and replayable,
+            replayable=replayable,
             unseen=tuple(self._outside.unseen),
             unused=unused,
         )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from gradwitness.capture.arrays import as_array, bytes_at, whereabouts
+from gradwitness.engine.floats import is_inexact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,16 @@ class Draft:
     freed: bool = False
     sparse: int = 0
     objects: tuple[int, ...] = ()  # the tensors that are held for it, by id
+
+    def is_start(self, *, saved: bool, sent: bool) -> bool:
+        """Whether a replay takes it from the record: it was made neither in the block nor a pass.
+
+        Rules take lazy views and sparse tensors as recorded and, of what is ``saved``, integers.
+        What underflowed of a gradient in float16 is told from its numbers.
+        """
+        if self.mirrored or self.sparse or (saved and not is_inexact(self.dtype)):
+            return True
+        return self.dtype == "float16" if sent else not self.made
 
 
 @dataclass(slots=True, eq=False)

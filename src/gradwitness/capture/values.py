@@ -156,10 +156,7 @@ class ValueStore:
         self._by_object[id(tensor)].held = tensor
 
     def release_tensors(self) -> set[int]:
-        """Release the program's tensors; return the storages that something else holds.
-
-        Those may be resized later, unseen.
-        """
+        """Release the program's tensors; return the storages that others hold: and may resize."""
         self._by_object.clear()
         self._names.clear()
         self._past = Past()
@@ -201,11 +198,12 @@ class ValueStore:
         storage = self._in_order[draft.layout.storage]
         return storage.number, 0 if storage.memory is None else int(storage.memory.nbytes())
 
-    def foreign(self, values: set[int]) -> set[int]:
-        """Return the storages that the program may change later.
+    def is_start(self, number: int, *, saved: bool, sent: bool) -> bool:
+        """Whether a replay takes a value from the record, see `Draft.is_start`."""
+        return self._drafts[number].is_start(saved=saved, sent=sent)
 
-        Those of the given values, and of all values that came from outside.
-        """
+    def foreign(self, values: set[int]) -> set[int]:
+        """Return the storages that the program may change: of these values, and from outside."""
         return {
             draft.layout.storage
             for number, draft in enumerate(self._drafts)

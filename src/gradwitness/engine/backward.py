@@ -198,9 +198,10 @@ def _cotangents(
     gs = list(incoming) + [None] * (len(ys) - len(incoming))
     if len(ys) == 1:
         return gs[0], ys[0]
-    some = next(g for g in gs if g is not None)
+    # One zero for all: a kernel's workspace, whose gradient nobody reads, may be large.
+    zero = full_like(next(g for g in gs if g is not None), (), 0)
     filled = tuple(
-        full_like(some, np.shape(y), 0) if g is None else g for g, y in zip(gs, ys, strict=True)
+        np.broadcast_to(zero, np.shape(y)) if g is None else g for g, y in zip(gs, ys, strict=True)
     )
     return filled, ys
 

@@ -143,6 +143,11 @@ def spread(
     return Spread(dtype, runs, widened, squares, farthest, exact)
 
 
+def rounded_replay(tape: Tape, seed: int = 0) -> Replay:
+    """Replay a tape with every result, forward and backward, off as its own format rounds it."""
+    return replay(tape, steps=_Noise(np.random.default_rng(seed), "float64", 1.0))
+
+
 def _summed(replayed: Replay, input_nrs: tuple[NodeInput, ...]) -> NDArray[np.float64] | None:
     """Return the sum of the gradients at some node inputs, or None if there are none."""
     terms = [g for input_nr in input_nrs if (g := replayed.gradient(*input_nr)) is not None]

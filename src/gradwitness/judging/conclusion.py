@@ -220,7 +220,7 @@ def _replayed(
     tape: Tape, findings: Sequence[Finding], steps: Trusting
 ) -> tuple[Replay | None, list[Note]]:
     """Replay what can be replayed; return a note if a rule fails that did not at its own step."""
-    if not tape.complete or tape.failures:
+    if not tape.replayable or tape.failures:
         return None, []
     reasons: list[str] = []
     replayed = attempt(partial(replayed_gradients, tape, steps), reasons.append)

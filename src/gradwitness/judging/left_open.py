@@ -91,7 +91,7 @@ def with_left_open(
     result = list(rows)
     doubts: list[Finding] = []
     agreed = [f for f in findings if f.verdict is Verdict.AGREES and f.sweep is not None]
-    for sweep in {f.sweep or 0 for f in agreed if _is_open(f)} if tape.complete else ():
+    for sweep in {f.sweep or 0 for f in agreed if _is_open(f)} if tape.replayable else ():
         of_pass = _Pass(tape, sweep, records)
         own = [f for f in agreed if f.sweep == sweep]
         # Numbers that were not recorded are not followed.

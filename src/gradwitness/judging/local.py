@@ -84,6 +84,7 @@ class Judge:
         # Values that contain some such numbers.
         self._unfilled: set[int | None] = set()
         self._steps = 0
+        self.in_doubt = False
         # The pass that has a bar; those within it have none.
         self._shown: int | None = None
         self._bars = ExitStack()
@@ -95,9 +96,15 @@ class Judge:
         with self._memory:
             call = self._tape.calls[number]
             findings = attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
-            self._findings += findings
+            self._note(findings)
             self._panel.called(call, findings)
             self._steps += 1
+
+    def _note(self, findings: Sequence[Finding]) -> None:
+        self._findings += findings
+        self.in_doubt |= any(
+            f.verdict is not Verdict.AGREES or f.grade or f.comparison.hides for f in findings
+        )
 
     def _result(self, call: Call) -> list[Finding]:
         if call.op.startswith(COLLECTIVES):
@@ -149,7 +156,7 @@ class Judge:
                 lambda: check.judge_node(node_run, update),
                 lambda why: check.give_up(node_run, update, why),
             )
-            self._findings += findings
+            self._note(findings)
             self._guilty.note(node_run.node, findings)
             self._panel.node_ran(sweep, node_run, update, findings)
             self._steps += 1
@@ -189,9 +196,8 @@ class Judge:
         Where every step of torch's own agrees, neither the float64 replay, which tells how many
         digits are right, nor any note changes the verdict. So they can wait until somebody asks.
         """
-        agree = all(f.verdict is Verdict.AGREES and not f.grade for f in self._findings)
         thorough = self._depth == FULL
-        if agree and (tape.complete or not thorough) and not tape.failures:
+        if not self.in_doubt and (tape.replayable or not thorough) and not tape.failures:
             first = self._reported(tape, partial(conclusion, settle=settled, waits=True))
             if first.verdict is Verdict.AGREES:
                 self._records.forget()

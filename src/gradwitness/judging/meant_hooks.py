@@ -96,7 +96,7 @@ def unknown_hooks(tape: Tape, findings: Sequence[Finding], records: Records) -> 
 
 def _found_before(tape: Tape, tensor: int | None, of: set[int], records: Records) -> bool:
     """Whether a tensor nearly equals one from outside that it was made of: a fixed point."""
-    if tensor is None:
+    if tensor is None or tape.values[tensor].array is None:
         return False
     made = {n for call in tape.calls for n in sight.made(call)}
     leaves = {leaf.id for _, leaf in tape.leaves()}

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from gradwitness.tape import Node, NodeRun, Tape, Value
 
-# One step's result is the next one's operand: up to so many bytes are cached in float64.
-_CACHE_BYTES = 2**24
+# One step's result is the next one's operand: up to so many bytes are cached in float64. More than
+# this saves no time that shows: large operands are read in pieces.
+_CACHE_BYTES = 2**21
 
 
 class Records:

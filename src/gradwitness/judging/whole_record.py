@@ -71,7 +71,7 @@ def by_whole_record(
     so none agrees for it; and none is refuted: a solver's steps are not its solution.
     """
     found, result = list(findings), list(rows)
-    if not tape.complete:
+    if not tape.replayable:
         return _with_freed(tape, found), result
     passes = dict.fromkeys(f.sweep for f in findings if f.verdict is Verdict.DISAGREES)
     forward = any(f.step is Step.FORWARD and f.verdict is not Verdict.AGREES for f in findings)
@@ -86,6 +86,7 @@ def by_whole_record(
                 id(row): whole.supports(row) for row in of_pass if row.verdict is not Verdict.AGREES
             }
         except Unjudgeable:
+            found = found if tape.complete else _with_freed(tape, found)
             continue
         if told and all(told.values()):
             ids = {id(f) for f in steps if f.verdict is Verdict.DISAGREES}

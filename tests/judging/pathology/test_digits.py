@@ -11,10 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import gradwitness as gw
+from gradwitness._room import Room
+from gradwitness.api import arguments
+from gradwitness.capture import retention
 from judging.pathology.watching import data, leaf, loss_of, network, notes_of, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from syrupy.assertion import SnapshotAssertion
 
@@ -22,6 +25,15 @@ WEIGHTS = torch.tensor([1.0, 2.0, 3.0, 5.0])
 SMALL = (1e-3, 2e-4, 3e-3, 5e-4)
 FAR = (10000.0, 10000.1, 10000.2, 9999.9)
 SURE = (20.0, 1.0, 2.0, 3.0)
+
+
+@pytest.fixture
+def freed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Free all numbers, however few, but those that the replay starts from."""
+    with monkeypatch.context() as patch:
+        patch.setattr(arguments, "KEEP", Room(all=0, lasting=2**30))
+        patch.setattr(retention, "_SHOWN", 0)
+        yield
 
 
 def weighted(y: Any) -> Any:
@@ -32,26 +44,27 @@ def spread(x: Any) -> Any:
     return x.square().mean() - x.mean().square()
 
 
-@pytest.mark.parametrize(
-    ("function", "numbers", "where"),
-    [
-        (lambda x: weighted((1 - x.cos()) / x.square()), SMALL, "aten.rsub.Scalar (call 1)"),
-        # d/dx_i = 2 x_i / n - 2 mean / n.
-        (spread, FAR, "the sum of the gradients of x"),
-        # p (g / p - sum(g)), where p is nearly 1.
-        (lambda x: -torch.log(torch.softmax(x, 0))[0], SURE, "SoftmaxBackward0 #"),
-        (
-            lambda x: torch.log(torch.exp(x).sum()) - x[0],
-            (15.0, 1.0, 1.5, -3.0),
-            "the sum of the gradients of x",
-        ),
-        (
-            lambda x: weighted((x.exp() - 1).log()),
-            (1e-5, 2e-6, 3e-6, 1e-6),
-            "aten.sub.Tensor (call 2)",
-        ),
-    ],
-)
+# A formula that cancels, at which numbers, and in which step.
+CANCELLING: list[tuple[Callable[[Any], Any], tuple[float, ...], str]] = [
+    (lambda x: weighted((1 - x.cos()) / x.square()), SMALL, "aten.rsub.Scalar (call 1)"),
+    # d/dx_i = 2 x_i / n - 2 mean / n.
+    (spread, FAR, "the sum of the gradients of x"),
+    # p (g / p - sum(g)), where p is nearly 1.
+    (lambda x: -torch.log(torch.softmax(x, 0))[0], SURE, "SoftmaxBackward0 #"),
+    (
+        lambda x: torch.log(torch.exp(x).sum()) - x[0],
+        (15.0, 1.0, 1.5, -3.0),
+        "the sum of the gradients of x",
+    ),
+    (
+        lambda x: weighted((x.exp() - 1).log()),
+        (1e-5, 2e-6, 3e-6, 1e-6),
+        "aten.sub.Tensor (call 2)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("function", "numbers", "where"), CANCELLING)
 def test_the_step_that_cancels_is_named(
     function: Callable[[Any], Any],
     numbers: tuple[float, ...],
@@ -62,6 +75,16 @@ def test_the_step_that_cancels_is_named(
     assert note.kind == "digits lost"
     assert f" {where}" in note.text
     assert plain(note.text) == snapshot
+
+
+@pytest.mark.usefixtures("freed")
+@pytest.mark.parametrize(("function", "numbers", "where"), CANCELLING)
+def test_so_it_is_where_recorded_numbers_were_freed(
+    function: Callable[[Any], Any], numbers: tuple[float, ...], where: str
+) -> None:
+    (note,) = notes_of(function, leaf(*numbers))
+    assert note.kind == "digits lost"
+    assert f" {where}" in note.text
 
 
 @pytest.mark.parametrize(

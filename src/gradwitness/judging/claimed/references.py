@@ -66,7 +66,7 @@ class Judged:
         if not report.rows:
             why = next(iter(reasons), "the program computed no gradient")
             raise InputError(f"nothing to compare claims with: {why}")
-        if not tape.complete:
+        if not tape.replayable:
             raise InputError(
                 "the recording freed the numbers that claims are compared with; "
                 "watch(..., keep=None) keeps them all"

@@ -1,6 +1,7 @@
 """Digits that torch's own formula loses to cancellation though each of its steps is right.
 
-The float64 replay is the reference. In a float64 program, digits that recording and replay both
+The float64 replay is the reference. For recorded numbers that were freed, a replay stands whose
+steps are off as rounding takes them. In a float64 program, digits that recording and replay both
 lose go unseen: those in the tails of sigmoid and tanh are seen (`rules.registry.Rule.precise`).
 """
 
@@ -8,13 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.floats import is_inexact, limits
+from gradwitness.engine.monte_carlo import rounded_replay
 from gradwitness.engine.replay import confirmed_digits
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.finding import Step
@@ -28,7 +33,7 @@ from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -219,6 +224,11 @@ class _Shares:
                         senders.setdefault((edge.node, edge.index), []).append((node_run, input_nr))
             self._senders.append(senders)
 
+    @cached_property
+    def _rounded(self) -> Replay:
+        """What stands for recorded numbers that were freed."""
+        return rounded_replay(self._tape)
+
     @property
     def _whole(self) -> Replay:
         whole = self._judged.whole_replay
@@ -316,7 +326,7 @@ class _Shares:
         size = 0.0 if reference is None else largest(reference)
         for _ in range(_STEPS):
             senders = self._senders[sweep].get(input_nr, [])
-            terms = sum(self._terms(node_run, edge) for node_run, edge in senders)
+            terms = sum(self._terms(sweep, node_run, edge) for node_run, edge in senders)
             if size <= _NOISE * terms:
                 return True
             if len(senders) != 1 or not self._only_moves(senders[0][0].node):
@@ -330,12 +340,23 @@ class _Shares:
         rule = None if call is None else find(self._tape.calls[call].base_op)
         return rule is not None and all(g.reads <= {"g"} for g in rule.gradients.values())
 
-    def _terms(self, node_run: NodeRun, input_nr: int) -> float:
+    def _terms(self, sweep: int, node_run: NodeRun, input_nr: int) -> float:
         """Return how large an outgoing gradient would be if no terms cancelled."""
-        size = self._records.magnitudes
+        tape, node = self._tape, node_run.node
+
+        def size(number: int, replayed: Any = None) -> NDArray[Any]:
+            if tape.values[number].array is None:
+                replayed = self._whole.values.get(number) if replayed is None else replayed
+            return self._records.magnitudes(number) if replayed is None else np.abs(replayed)
+
+        def arrived(index: int, number: int | None) -> NDArray[Any] | None:
+            freed = number is not None and tape.values[number].array is None
+            g = self._whole.gradient(sweep, node, index) if freed else None
+            return None if number is None else size(number, g)
+
         try:
-            incoming = [None if n is None else size(n) for n in node_run.incoming]
-            sent = gradients(self._tape, self._tape.nodes[node_run.node], incoming, size, None)
+            incoming = list(starmap(arrived, enumerate(node_run.incoming)))
+            sent = gradients(tape, tape.nodes[node], incoming, size, None)
         except Unjudgeable:
             return 0.0
         return 0.0 if sent[input_nr] is None else largest(sent[input_nr])
@@ -343,17 +364,27 @@ class _Shares:
     def _value(self, number: int) -> float:
         if number not in self._shares_of:
             full = _format_digits(self._formats.value(number))
-            self._shares_of[number] = self._share(number, self._whole.values.get(number), full)
+            reference = self._whole.values.get(number)
+            self._shares_of[number] = self._share(
+                number, reference, full, lambda: self._rounded.values.get(number)
+            )
         return self._shares_of[number]
 
     def _gradient(self, sweep: int, value: int, node: int, index: int) -> float:
         full = _format_digits(self._formats.gradient(sweep, node, index))
-        return self._share(value, self._whole.gradient(sweep, node, index), full)
+        return self._share(
+            value,
+            self._whole.gradient(sweep, node, index),
+            full,
+            lambda: self._rounded.gradient(sweep, node, index),
+        )
 
-    def _share(self, number: int, reference: NDArray[Any] | None, full: float) -> float:
+    def _share(self, number: int, reference: Any, full: float, rounded: Callable[[], Any]) -> float:
         """Return the share of right digits of a recorded array, of those it could have, 0 to 1."""
         value = self._tape.values[number]
         array = value.array
+        if array is None and not self._tape.complete and not value.freed:
+            array = rounded()
         if array is None or reference is None or array.size == 0:
             return 1.0
         if not is_inexact(value.dtype) or reference.shape != array.shape:

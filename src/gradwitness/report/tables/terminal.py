@@ -50,6 +50,10 @@ _RELEASED = (
     "\nnote      values were freed after judging to save memory: digits are not known, and the "
     "recording cannot be saved (watch(..., keep=None) keeps everything)"
 )
+_LEFT_OUT = (
+    "\nnote      intermediate values were freed after judging to save memory: the recording cannot "
+    "be saved (watch(..., keep=None) keeps everything)"
+)
 # Further faults than this are counted, not listed.
 _LISTED = 8
 
@@ -83,7 +87,7 @@ def summary(report: Report, tape: Tape) -> RenderableType:
         parts.append(Text(f"... and {len(report.wrong) - _LISTED} more steps disagree."))
     parts += [noted(note) for note in report.notes]
     if not tape.complete:
-        parts.append(Text(_RELEASED))
+        parts.append(Text(_LEFT_OUT if tape.replayable else _RELEASED))
     parts.append(totals(report))
     return Group(*parts)
 

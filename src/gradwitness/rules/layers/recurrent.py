@@ -109,39 +109,53 @@ def _(
     x, w, u, h, c = (enter_kernel(item) for item in (x, w, u, h, c))
     x, states = (_in_time(item, reverse) for item in (x, enter_kernel(y0)))
     before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
-    z = _each_step(x, w.T) + _each_step(before, u.T)
-    z = z + round_to_format(enter_kernel(b) + enter_kernel(v)) if how["has_biases"] else z
-    gates, dh, dc = _through_time(g, [*map(round_to_format, _activated(z))], u, c, reverse)
-    rows = _rows(gates)
-    bias = np.sum(rows, axis=0)
-    sent = (_each_step(gates, w), rows.T @ _rows(x), rows.T @ _rows(before), bias, bias, dh, dc)
+    bias = round_to_format(enter_kernel(b) + enter_kernel(v)) if how["has_biases"] else 0
+    gates = [
+        [*map(round_to_format, _activated(step @ w.T + state @ u.T + bias))]
+        for step, state in zip(x, before, strict=True)
+    ]
+    of_gates, dh, dc = _through_time(g, gates, u, c, reverse)
+    rows = _rows(of_gates)
+    of_bias = np.sum(rows, axis=0)
+    sent = (
+        _each_step(of_gates, w),
+        rows.T @ _rows(x),
+        rows.T @ _rows(before),
+        of_bias,
+        of_bias,
+        dh,
+        dc,
+    )
     to_x, *rest = map(leave_kernel, sent)
     return _in_time(to_x, reverse), *rest
 
 
 def _through_time(
-    g: Any, gates: list[Array], u: Array, c: Array, reverse: bool
+    g: Any, gates: list[list[Array]], u: Array, c: Array, reverse: bool
 ) -> tuple[Array, Array, Array]:
-    """Return the gradients of the gates' sums, and of the two states to start from."""
-    i, f, n, o = gates
+    """Return the gradients of the gates' sums, and of the two states to start from.
+
+    The gates of a step, and its cell, are let go once its gradients are there.
+    """
     from_y, dh, dc = (enter_kernel(x) for x in g[:3])
     from_y = _in_time(from_y, reverse)
     cells = [c]
-    for step in range(i.shape[0]):
-        cells.append(round_to_format(f[step] * cells[-1] + i[step] * n[step]))
-    of_gates = []
-    for step in reversed(range(i.shape[0])):
+    for i, f, n, _ in gates:
+        cells.append(round_to_format(f * cells[-1] + i * n))
+    of_gates: list[Array] = []
+    for step in reversed(range(len(gates))):
+        i, f, n, o = gates.pop()
         dh = from_y[step] + dh
-        t = np.tanh(cells[step + 1])
-        dc = dc + dh * o[step] * (1 - t * t)
+        t = np.tanh(cells.pop())
+        dc = dc + dh * o * (1 - t * t)
         parts = (
-            dc * n[step] * (i[step] * (1 - i[step])),
-            dc * cells[step] * (f[step] * (1 - f[step])),
-            dc * i[step] * (1 - n[step] * n[step]),
-            dh * t * (o[step] * (1 - o[step])),
+            dc * n * (i * (1 - i)),
+            dc * cells[-1] * (f * (1 - f)),
+            dc * i * (1 - n * n),
+            dh * t * (o * (1 - o)),
         )
         of_gates.append(round_to_format(np.concatenate(parts, axis=-1)))
-        dh, dc = of_gates[-1] @ u, dc * f[step]
+        dh, dc = of_gates[-1] @ u, dc * f
     return np.stack(of_gates[::-1]), dh, dc
 
 
