@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradwitness.capture.arrays import as_array, bytes_of, whereabouts
+from gradwitness.capture.arrays import bytes_of, is_mirrored, whereabouts
+from gradwitness.capture.devices import handed_over
+from gradwitness.engine.distant import at_hand, is_distant
+from gradwitness.tape import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +40,20 @@ class Draft:
     freed: bool = False
     sparse: int = 0
     objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
+
+    def read(self, tensor: torch.Tensor, memory: NDArray[np.uint8] | None = None) -> None:
+        """Take a tensor's numbers, from its memory or a copy."""
+        self.array, self.freed = handed_over(tensor, memory), False
+        # The array of a lazy view is a copy: its memory holds other numbers.
+        self.mirrored = is_mirrored(tensor)
+        # So is what was brought to the host from elsewhere.
+        self.copied = isinstance(self.array, np.ndarray) and not tensor.is_cpu
+
+    def value(self, number: int) -> Value:
+        """Return it as it is now."""
+        at = None if self.mirrored else self.layout
+        named = self.name, self.leaf, self.freed, self.sparse
+        return at_hand(Value(number, self.shape, self.dtype, self.array, at, *named))
 
 
 @dataclass
@@ -91,7 +108,7 @@ class Storage:
         for draft, tensor in self.waiting:
             # Those released in the meantime are held by no object.
             if draft.objects:
-                draft.array, draft.freed = as_array(tensor), False
+                draft.read(tensor)
                 self.keep(draft)
         self.waiting.clear()
 
@@ -111,7 +128,8 @@ def keep_copy(draft: Draft) -> None:
     if draft.array is None or draft.copied:
         return
     draft.array = draft.array.copy()
-    draft.array.flags.writeable = False
+    if not is_distant(draft.array):
+        draft.array.flags.writeable = False
     draft.copied = True
 
 

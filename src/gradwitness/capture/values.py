@@ -12,9 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from gradwitness.capture.arrays import (
     address,
-    as_array,
     dtype_name,
-    is_mirrored,
     is_plain,
     shape_of,
     whereabouts,
@@ -22,10 +20,12 @@ from gradwitness.capture.arrays import (
 from gradwitness.capture.balance import Balance
 from gradwitness.capture.sparse import dense, is_sparse, version
 from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy
-from gradwitness.tape import Layout, Value
+from gradwitness.tape import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from gradwitness.tape import Value
 
     Held = Callable[[], torch.Tensor | None]
 
@@ -277,8 +277,7 @@ class ValueStore:
         d = self._drafts[number]
         if d.layout is not None and d.array is not None and not d.copied:
             self._look(self._in_order[d.layout.storage])
-        layout = None if d.mirrored else d.layout
-        return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed, d.sparse)
+        return d.value(number)
 
     def _storage(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
@@ -365,9 +364,7 @@ class ValueStore:
             memory = tensor.untyped_storage()
             storage.lent = storage.lent or sys.getrefcount(memory) > ALONE
             storage.take(memory)
-        draft.array = as_array(tensor, storage.bytes)
-        # The array of a lazy view is a copy: its memory holds other numbers.
-        draft.mirrored = is_mirrored(tensor)
+        draft.read(tensor, storage.bytes)
         draft.layout = Layout(storage.number, int(tensor.storage_offset()), tuple(tensor.stride()))
         draft.epoch = storage.epoch
         if storage.filling:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gradwitness import rules
 from gradwitness.engine.binding import Lookup, operand_names, recorded, unknown
+from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.rules.registry import ELEMENTWISE
 from gradwitness.tape import Ref, Tape, Value
 
@@ -31,6 +32,8 @@ Index: TypeAlias = tuple[slice, ...]
 # Steps with a tensor of more than _LARGE elements are cut into pieces of _PIECE.
 _LARGE = 2**18
 _PIECE = 2**17
+# A processor's cache is filled by so many; a device by many times as many.
+_ON_DEVICE = 2**7
 # Uncut tensors are read again for each piece, so a small result is cut into at most this many.
 _FEW = 2
 # A recording may declare a shape of any size for a tensor that it does not hold.
@@ -86,7 +89,13 @@ def is_large(tape: Tape, call: Call) -> bool:
     """Whether a call has a tensor too large to convert at once."""
     numbers = {n for n in call.outputs if n is not None}
     numbers.update(a.value for a in call.arguments.values() if isinstance(a, Ref))
-    return any(math.prod(tape.values[n].shape) > _LARGE for n in numbers)
+    largest = max((math.prod(tape.values[n].shape) for n in numbers), default=0)
+    return largest > _LARGE and largest > _LARGE * _times(tape, call)
+
+
+def _times(tape: Tape, call: Call) -> int:
+    """Return how many times the numbers fill a device, if that is where a call is computed."""
+    return _ON_DEVICE if any(lives_elsewhere(tape.values[n]) for n in call.operands) else 1
 
 
 def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
@@ -116,9 +125,9 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     if best is None:
         return []
     letter, length, touched = best
-    count = min(
-        length, -(-touched // _PIECE), max(_FEW, -(-math.prod(shape) // _PIECE)), _MOST_PIECES
-    )
+    piece = _PIECE * _times(tape, call)
+    count = min(length, -(-touched // piece), max(_FEW, -(-math.prod(shape) // piece)))
+    count = min(count, _MOST_PIECES)
     bounds = [length * k // count for k in range(count + 1)]
     return [
         Cut(of_operands, of_results, letter, *ends)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.engine.distant import as_it_lives
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.judging import large_steps
@@ -28,9 +29,9 @@ from gradwitness.judging.conclusion import (
 from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.looks.fast import Fast
-from gradwitness.judging.looks.whole import Whole
+from gradwitness.judging.looks.projecting import Projecting, elsewhere
 from gradwitness.judging.pathology.panel import Panel
-from gradwitness.judging.records import Records, largest
+from gradwitness.judging.records import Living, Records, largest
 from gradwitness.judging.step_memory import StepMemory
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.rules import find
@@ -72,7 +73,8 @@ class Judge:
         self._depth = known_depth(depth)
         self._functions = functions
         self._records = Records(tape)
-        self._looks = (Fast if depth == FAST else Whole)(tape, self._records)
+        there = as_it_lives(tape)
+        self._looks = (Fast if depth == FAST else Projecting)(there, Living(there, self._records))
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
         self._panel = Panel(tape, self._records, thorough=depth == FULL)
@@ -194,7 +196,8 @@ class Judge:
             lambda: conclude(seen, tape),
             lambda why: without_steps((*tape.failures, why)),
         )
-        return replace(report, depth=self._depth)
+        notes = (*report.notes, *elsewhere(tape, self._looks.failure))
+        return replace(report, depth=self._depth, notes=notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
         """Mark a call's results as inconclusive."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.engine.distant import on_host, scalars
 from gradwitness.engine.floats import is_inexact, limits, ulps, unit_roundoff, wide
 from gradwitness.judging.comparison import CANCELS, CLOSE, SHARE, VISIBLE, Comparison
 from gradwitness.judging.looks.norms import peak_of
@@ -98,7 +99,7 @@ class Closeness:
         if expected is None or recorded.shape != np.shape(expected):
             return False
         if not self._rounds:
-            return np.array_equal(recorded, expected)
+            return bool(np.array_equal(recorded, expected))
         with np.errstate(all="ignore"):
             error = expected - (wide(recorded) if self._stored else recorded)
             farthest, common = peak_of(error), self._roundings * self._middle
@@ -117,8 +118,8 @@ class Closeness:
                 self._leave(far, index)
                 error[far] = 0.0
         at = int(error.argmax())
-        off = float(error.flat[at])
-        self._note(off / float(bound.flat[at]) if off else 0.0, at, expected, recorded, index)
+        off, most = scalars(np.ravel(error)[at], np.ravel(bound)[at])
+        self._note(off / most if off else 0.0, at, expected, recorded, index)
         return True
 
     def result(self) -> Comparison | None:
@@ -162,7 +163,7 @@ class Closeness:
             return
         self._worst = ratio
         place = np.unravel_index(at, recorded.shape)
-        w, r = (complex(array[place]) for array in (expected, recorded))
+        w, r = scalars(expected[place], recorded[place])
         w, r = (w, r) if np.iscomplexobj(recorded) else (w.real, r.real)
         self._figures = {
             "index": tuple(map(int, np.add(place, self._start(index)))),
@@ -175,7 +176,7 @@ class Closeness:
         }
 
     def _leave(self, far: NDArray[np.bool_], index: tuple[slice, ...]) -> None:
-        places = np.nonzero(far)
+        places = map(on_host, np.nonzero(far))
         whole = tuple(at + start for at, start in zip(places, self._start(index), strict=True))
         self.left.append(np.ravel_multi_index(whole, self.value.shape))
 

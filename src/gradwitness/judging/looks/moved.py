@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.engine.distant import address
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -46,11 +47,12 @@ class Views:
 
 def is_same(recorded: NDArray[Any], moved: Any) -> bool:
     """Whether numbers are those expected: the same memory, or equal. NaN equals nothing."""
-    if not isinstance(moved, np.ndarray):
+    library = np.ndarray if isinstance(recorded, np.ndarray) else type(recorded)
+    if not isinstance(moved, library):
         return False
     if (recorded.shape, recorded.dtype) != (moved.shape, moved.dtype):
         return False
-    return _place(recorded) == _place(moved) or np.array_equal(recorded, moved)
+    return _place(recorded) == _place(moved) or bool(np.array_equal(recorded, moved))
 
 
 def _beside(source: NDArray[Any], view: NDArray[Any]) -> object:
@@ -61,7 +63,7 @@ def _beside(source: NDArray[Any], view: NDArray[Any]) -> object:
 def _place(array: NDArray[Any]) -> tuple[int, tuple[int, ...]]:
     # The stride of an axis of length 1 is arbitrary.
     pairs = zip(array.strides, array.shape, strict=True)
-    return array.__array_interface__["data"][0], tuple(s for s, n in pairs if n != 1)
+    return address(array), tuple(s for s, n in pairs if n != 1)
 
 
 def kind_of(call: Call) -> tuple[object, ...]:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.engine.distant import is_distant, scalars
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BLOCK = 2**16
+_BLOCK, _LARGE = 2**16, 2**24
 
 
 def norm_of(array: NDArray[Any]) -> float:
@@ -38,13 +40,13 @@ def norm_of(array: NDArray[Any]) -> float:
 def peak_of(array: NDArray[Any]) -> float:
     """Return the largest magnitude."""
     if array.dtype.kind in "cb":
-        return float(np.abs(array).max())
-    return max(float(array.max()), -float(array.min()))
+        return scalars(np.abs(array).max())[0]
+    highest, lowest = scalars(array.max(), array.min())
+    return max(highest, -lowest)
 
 
 def _in_blocks(flat: NDArray[Any]) -> float:
-    total = 0.0
-    for start in range(0, flat.size, _BLOCK):
-        block = flat[start : start + _BLOCK].astype(np.float64)
-        total += float(np.dot(block, block))
-    return total
+    # Many blocks of a processor are one of a device.
+    size = _LARGE if is_distant(flat) else _BLOCK
+    blocks = (flat[at : at + size].astype(np.float64) for at in range(0, flat.size, size))
+    return float(sum(np.dot(block, block) for block in blocks))

@@ -85,6 +85,10 @@ class Whole:
 
     def total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
         """Look at a sum of recorded gradients."""
+        looked: Comparison | None = self._attempt(lambda: self._total(terms, ones, number))
+        return looked
+
+    def _total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
         values = self._tape.values
         value, parts = values[number], [values[n] for n in terms]
         if ones or value.array is None or not value.array.size or not is_float(value.dtype):
@@ -94,11 +98,9 @@ class Whole:
             return self._exactly(value) if same else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
-        summed: Comparison | None = self._attempt(lambda: self._summed(value, terms))
-        return summed
+        return self._summed(value, terms)
 
-    @staticmethod
-    def _attempt(look: Callable[[], Any]) -> Any:
+    def _attempt(self, look: Callable[[], Any]) -> Any:
         try:
             return look()
         except Unjudgeable:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import Unjudgeable
+from gradwitness.engine.distant import where_it_lives
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 
@@ -56,9 +56,8 @@ class Saturated(Detector):
         output = call.outputs[0]
         if output is None or self.tape.values[output].dtype not in _DIGITS:
             return
-        try:
-            y, g = self.records(output), self.records(number)
-        except Unjudgeable:
+        y, g = (where_it_lives(self.tape.values[n]).array for n in (output, number))
+        if y is None or g is None:
             return
         arrives = np.isfinite(g) & (g != 0)
         lost = arrives & (np.abs(y) == 1)
