@@ -93,6 +93,7 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     # How many numbers were read on the host, by all arrays; how many arrays were, and their bytes.
     host_copies = arrays = bytes = 0
+    base = None
 
     def __init__(self, numbers: Any) -> None:
         self._numbers = np.asarray(numbers)
@@ -178,7 +179,6 @@ class DeviceArray(NDArrayOperatorsMixin):
     __cuda_array_interface__ = property(lambda self: self._numbers.__array_interface__)
     ndim = property(lambda self: self._numbers.ndim)
     size = property(lambda self: self._numbers.size)
-    base = property(lambda self: None)
     dtype = property(lambda self: self._numbers.dtype)
     T = property(lambda self: np.transpose(self))
     mT = property(lambda self: np.swapaxes(self, -1, -2))

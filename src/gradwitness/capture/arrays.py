@@ -92,8 +92,10 @@ def _brought(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor on the host: its own there, else a copy that is made block by block."""
     if tensor.is_cpu:
         return tensor
-    # What stands for a whole axis comes once.
-    once = tensor[tuple([slice(None) if step else slice(1) for step in tensor.stride()])]
+    once = tensor
+    for axis, step in enumerate(tensor.stride()):
+        # What stands for a whole axis comes once.
+        once = once if step else once.narrow(axis, 0, min(1, once.shape[axis]))
     host = torch.empty_like(once, device=_HERE)
     _copy_in_blocks(once, host)
     return host.expand(tensor.shape)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradwitness._printable import one_line
+from gradwitness._failure import kind_and_message
 from gradwitness.capture.arrays import as_array, bare, is_known
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Library:
         return {"CuPy": said} if said else {}
 
     def _failed(self, what: str, error: Exception) -> None:
-        self._failures[what] = one_line(f"{type(error).__name__}: {error}")
+        self._failures[what] = kind_and_message(error)
 
 
 # Looked for when the first tensor is met that it might take.

@@ -1,7 +1,8 @@
 """Numbers that live on a device, in the arrays of another library than NumPy: CuPy.
 
 NumPy's functions dispatch to such arrays (NEP 13, 18 and 35), so that what is written in NumPy runs
-where they live. Whole arrays come to the host here alone, when somebody asks for a value's array.
+where they live. They come to the host here alone: whole arrays when somebody asks for a value's,
+and the single numbers on which something depends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 def is_distant(array: Any) -> bool:
     """Whether an array lives on a device."""
-    return not (array is None or isinstance(array, (np.ndarray, np.generic)))
+    # The interface itself costs more than to know that there is one.
+    return not isinstance(array, np.ndarray) and hasattr(type(array), "__cuda_array_interface__")
 
 
 def on_host(array: Any) -> NDArray[Any]:
@@ -36,15 +38,35 @@ def on_host(array: Any) -> NDArray[Any]:
     return copy
 
 
+def beside(array: Any, other: Any) -> Any:
+    """Return an array where another lives: what is moved between devices, or made on one."""
+    if is_distant(array) == is_distant(other):
+        return array
+    return np.asarray(array, like=other) if is_distant(other) else on_host(array)
+
+
 def checksum(array: Any) -> int:
-    """Return a number that is another if any bit of the array is; worked out where it lives."""
+    """Return a number by which an array is known again, bit for bit; worked out where it lives.
+
+    On a device each number is mixed with its place (G. L. Steele, D. Lea and C. H. Flood, *Fast
+    splittable pseudorandom number generators*, OOPSLA 2014): what changes all of them alike, as a
+    division by two does, must not cancel in the sum.
+    """
     numbers = np.ravel(array)
     if not is_distant(array):
         return zlib.crc32(np.ascontiguousarray(numbers).view(np.uint8).data)
-    size = array.dtype.itemsize
-    words = numbers.view(f"u{min(size, 8)}").astype(np.uint64)
-    # Odd weights: no single change is lost where the sum wraps around.
-    return int(np.sum(words * np.arange(1, 2 * words.size, 2, dtype=np.uint64, like=words)))
+    words = numbers.view(f"u{min(array.dtype.itemsize, 8)}").astype(np.uint64)
+    mixed = words + np.arange(words.size, dtype=np.uint64, like=words) * 0x9E3779B97F4A7C15
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB
+    return int(on_host(np.sum(mixed ^ (mixed >> 31))))
+
+
+def scalar(number: Any) -> Any:
+    """Return a single number of an array as Python's, see `scalars`."""
+    if is_distant(number):
+        return scalars(number)[0]
+    return number.item() if isinstance(number, (np.generic, np.ndarray)) else number
 
 
 def scalars(*numbers: Any) -> tuple[Any, ...]:
@@ -83,8 +105,8 @@ class Distant(Value):
         del fields["array"]
         fields["there"] = there
 
-    @cached_property
-    def array(self) -> NDArray[Any] | None:  # type: ignore[override]
+    @cached_property  # type: ignore[misc]
+    def array(self) -> NDArray[Any] | None:
         """The numbers on the host."""
         there: Value = vars(self)["there"]
         return None if there.array is None else on_host(there.array)

@@ -182,8 +182,9 @@ class Living(Records):
 
     def part(self, number: int, index: tuple[slice, ...]) -> NDArray[Any]:
         """Return part of a value in a rounding format; all of it if the index is empty."""
-        there = is_distant(self._tape.values[number].array)
-        return (super() if there else self._on_host).part(number, index)
+        if is_distant(self._tape.values[number].array):
+            return super().part(number, index)
+        return self._on_host.part(number, index)
 
 
 def largest(array: Any) -> float:

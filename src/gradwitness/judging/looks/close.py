@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.distant import on_host, scalars
+from gradwitness.engine.distant import beside, on_host, scalar, scalars
 from gradwitness.engine.floats import is_inexact, limits, ulps, unit_roundoff, wide
 from gradwitness.judging.comparison import CANCELS, CLOSE, SHARE, VISIBLE, Comparison
 from gradwitness.judging.looks.norms import peak_of
@@ -98,26 +98,27 @@ class Closeness:
         recorded = self._recorded[index] if index else self._recorded
         if expected is None or recorded.shape != np.shape(expected):
             return False
+        expected = beside(expected, recorded)
         if not self._rounds:
-            return bool(np.array_equal(recorded, expected))
+            return bool(scalar(np.array_equal(recorded, expected)))
         with np.errstate(all="ignore"):
             error = expected - (wide(recorded) if self._stored else recorded)
             farthest, common = peak_of(error), self._roundings * self._middle
             if 0 < farthest <= common:
                 # So are they all, whatever each is itself.
                 if farthest > self._worst * common:
-                    at = int(np.abs(error).argmax())
+                    at = int(scalar(np.abs(error).argmax()))
                     self._note(farthest / common, at, expected, recorded, index)
                 return True
             error = np.abs(error)
             bound = self._allowed(np.abs(expected))
             far = ~(error <= bound)
-            if far.any():
+            if scalar(far.any()):
                 if not (self._by_element and math.isfinite(farthest)):
                     return False
                 self._leave(far, index)
                 error[far] = 0.0
-        at = int(error.argmax())
+        at = int(scalar(error.argmax()))
         off, most = scalars(np.ravel(error)[at], np.ravel(bound)[at])
         self._note(off / most if off else 0.0, at, expected, recorded, index)
         return True

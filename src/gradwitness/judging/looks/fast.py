@@ -10,6 +10,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.distant import scalar
 from gradwitness.engine.floats import wide
 from gradwitness.judging.fan_in import added, adding
 from gradwitness.judging.looks.close import is_clear
@@ -61,6 +62,7 @@ class Fast(Projecting):
 
     # Without bounds even few numbers cost less.
     _few = 0
+    _all = False
 
     def _summed(self, value: Value, terms: Sequence[int]) -> Comparison | None:
         arithmetic = adding(value.dtype)
@@ -145,7 +147,7 @@ class Fast(Projecting):
                 return None
             found.append((role if isinstance(role, int) else 0, looked))
             if share < 1 and value.array is not None and peak_of(value.array) > _UNLIKE * agrees[1]:
-                near = places.beside(role, value, int(np.argmax(np.abs(value.array))))
+                near = places.beside(role, value, int(scalar(np.argmax(np.abs(value.array)))))
                 if self._judged(some, near, 1.0) is None:
                     return None
         return found

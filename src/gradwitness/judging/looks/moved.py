@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.distant import address
+from gradwitness.engine.distant import address, beside, scalar
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ class Views:
             self._known[kind, source.shape, source.strides] = _beside(source, view)
 
 
-def is_same(recorded: NDArray[Any], moved: Any) -> bool:
+def is_same(recorded: Any, moved: Any) -> bool:
     """Whether numbers are those expected: the same memory, or equal. NaN equals nothing."""
-    library = np.ndarray if isinstance(recorded, np.ndarray) else type(recorded)
-    if not isinstance(moved, library):
+    moved = beside(moved, recorded)
+    if isinstance(recorded, np.ndarray) and not isinstance(moved, np.ndarray):
         return False
     if (recorded.shape, recorded.dtype) != (moved.shape, moved.dtype):
         return False
-    return _place(recorded) == _place(moved) or bool(np.array_equal(recorded, moved))
+    return _place(recorded) == _place(moved) or bool(scalar(np.array_equal(recorded, moved)))
 
 
 def _beside(source: NDArray[Any], view: NDArray[Any]) -> object:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.distant import is_distant, scalars
+from gradwitness.engine.distant import is_distant, scalar, scalars
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,10 +27,10 @@ def norm_of(array: NDArray[Any]) -> float:
         flat = flat.view(flat.real.dtype)
     with np.errstate(all="ignore"):
         if array.dtype.kind == "b":
-            squares = float(np.count_nonzero(array))
+            squares = float(scalar(np.count_nonzero(array)))
         elif flat.dtype in (np.float32, np.float64):
-            squares = float(np.dot(flat, flat))
-            if squares == 0 and flat.any():
+            squares = scalar(np.dot(flat, flat))
+            if squares == 0 and scalar(flat.any()):
                 squares = _in_blocks(flat)
         else:
             squares = _in_blocks(flat)
@@ -40,13 +40,13 @@ def norm_of(array: NDArray[Any]) -> float:
 def peak_of(array: NDArray[Any]) -> float:
     """Return the largest magnitude."""
     if array.dtype.kind in "cb":
-        return scalars(np.abs(array).max())[0]
+        return float(scalar(np.abs(array).max()))
     highest, lowest = scalars(array.max(), array.min())
-    return max(highest, -lowest)
+    return float(max(highest, -lowest))
 
 
 def _in_blocks(flat: NDArray[Any]) -> float:
     # Many blocks of a processor are one of a device.
     size = _LARGE if is_distant(flat) else _BLOCK
     blocks = (flat[at : at + size].astype(np.float64) for at in range(0, flat.size, size))
-    return float(sum(np.dot(block, block) for block in blocks))
+    return float(scalar(sum(np.dot(block, block) for block in blocks)))

@@ -25,8 +25,8 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import vjp
 from gradwitness.engine.binding import unknown
-from gradwitness.engine.distant import scalars
-from gradwitness.engine.floats import as_array, is_float, unit_roundoff
+from gradwitness.engine.distant import scalar, scalars
+from gradwitness.engine.floats import is_float, unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.comparison import CANCELS, PROJECTED, SHARE, VISIBLE, Comparison
@@ -62,18 +62,26 @@ _THIN = 24
 
 
 def projected(
-    step: Step, target: str, g: Value | None, recorded: Value, random: np.random.Generator
+    step: Step,
+    target: str,
+    g: Value | None,
+    recorded: Value,
+    random: np.random.Generator,
+    *,
+    whole: bool = False,
 ) -> Comparison | None:
     """Judge a product, or the gradient of the operand ``target``; None unless it clearly agrees.
 
-    If no axis is fit for that, it is `Formless`.
+    Of a convolution's rows or channels some may stand for all, unless it is the ``whole``. If no
+    axis is fit for that, it is `Formless`.
     """
     letter, axis = _shared_axis(step, target, g, recorded)
     if not letter:
         raise Formless
     length = recorded.shape[axis]
     count = min(_FEW if step.is_convolution else _VECTORS, length // _TIMES)
-    some, share = _some(step, target, letter, recorded, length / count, random)
+    thinner = _THIN if whole else length / count
+    some, share = _some(step, target, letter, recorded, thinner, random)
     thin = _Thin(step, target, letter, some, random, recorded, (length, count))
     with np.errstate(all="ignore"):
         made = _first(thin.computed(g), axis)
@@ -88,7 +96,7 @@ def projected(
         allowed = unit * roots * (_WANDERS * wanders + _DRIFTS * norms)
         if unit_roundoff(recorded.dtype) > unit:
             allowed += _STORES * unit_roundoff(recorded.dtype) * norms
-        if not bool((residual <= allowed).all()):
+        if not scalar((residual <= allowed).all()):
             # Partial sums may wander further, and come back.
             allowed += _STRAYS * unit * thin.computed(g, without_signs=True).max(axis=axis)
         farthest, ratio, allowance, largest, widest, norm, within = scalars(
@@ -226,7 +234,7 @@ class _Thin:
         if axis is not None:
             array = self.combined(array, axis)
         if without_signs:
-            return as_array(np.abs(array))
+            return np.abs(array)
         if axis is None:
             return array
         some = array[(*(slice(None),) * axis, slice(self._signed))]
@@ -255,10 +263,11 @@ class _Thin:
             wanted = [name == self._target for name, _, _ in step.inputs()]
             thin = self._thin(0, g, without_signs=without_signs)
             sent = vjp(small.tape, small.call, [thin], small.lookup, None, wanted)
-            return as_array(sent[wanted.index(True)])
+            gradient: NDArray[Any] = sent[wanted.index(True)]
+            return gradient
         repeated = bias is not None and self._axis(ADDED, bias) is None
         small = (step.without(ADDED) if repeated else step).on(part, _or_nan)
-        made = as_array(evaluate(small.tape, small.call, small.lookup, bounded=False)[0])
+        made: NDArray[Any] = evaluate(small.tape, small.call, small.lookup, bounded=False)[0]
         if repeated and bias is not None:
             # It meets every number along the axis: the sum of x.
             sums = np.zeros_like(self._x, shape=(width,))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness._printable import one_line
+from gradwitness._failure import kind_and_message
 from gradwitness.engine.distant import has_met, lives_elsewhere
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.looks.projected import projected
@@ -65,6 +65,8 @@ class Projecting(Whole):
     """
 
     failure = ""
+    # Whether all numbers of a product take part.
+    _all = True
 
     def __init__(self, tape: Tape, records: Records, seed: int | None = None) -> None:
         super().__init__(tape, records)
@@ -74,10 +76,12 @@ class Projecting(Whole):
         """Look; what fails on a device is judged on the host."""
         try:
             return super()._attempt(look)
+        except Formless:
+            raise
         except Exception as error:
             if not has_met(self._tape):
                 raise
-            self.failure = self.failure or one_line(f"{type(error).__name__}: {error}")
+            self.failure = self.failure or kind_and_message(error)
             return None
 
     def _for_all(self, call: Call, judged: Iterable[Value]) -> bool:
@@ -170,7 +174,7 @@ class Projecting(Whole):
     def _projected(
         self, step: Step, target: str, g: Value | None, value: Value
     ) -> Comparison | None:
-        looked = projected(step, target, g, value, self._random)
+        looked = projected(step, target, g, value, self._random, whole=self._all)
         return None if looked is None else self._remembered(value, looked)
 
     def _screened(self, value: Value, looked: Comparison) -> Comparison | None:

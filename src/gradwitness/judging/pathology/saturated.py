@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.distant import where_it_lives
+from gradwitness.engine.distant import scalars, where_it_lives
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 
@@ -62,8 +62,9 @@ class Saturated(Detector):
         arrives = np.isfinite(g) & (g != 0)
         lost = arrives & (np.abs(y) == 1)
         # Where nothing but these is there, no digit is right, which is told as such.
-        if lost.any() and (arrives & ~lost).any():
-            self._add(call, node_run.node, int(lost.sum()), y.size)
+        count, others = scalars(lost.sum(), (arrives & ~lost).any())
+        if count and others:
+            self._add(call, node_run.node, int(count), y.size)
 
     def _add(self, call: Call, node: int, lost: int, size: int) -> None:
         place = f"{call.base_op} {call.source.line}"
