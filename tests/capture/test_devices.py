@@ -21,6 +21,7 @@ from engine.device_array import DeviceArray
 from gradwitness.capture import arrays, devices
 from gradwitness.capture.arrays import as_array
 from gradwitness.capture.devices import Library, handed_over
+from gradwitness.capture.observer import Audience
 from gradwitness.capture.storages import Draft, keep_copy
 from gradwitness.engine.distant import on_host
 
@@ -144,9 +145,10 @@ def cupy(version: str = "14.2.0", refused: str = "") -> Any:
     module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     module.__version__ = version
     module.cuda = SimpleNamespace(ExternalStream=Streams())
-    module.freed = 0
+    module.freed = module.asked = 0
 
     def from_dlpack(tensor: Far) -> DeviceArray:
+        module.asked += 1
         # As torch: "use tensor.detach()", and no lazy view.
         assert not tensor.requires_grad
         assert not tensor.is_conj()
@@ -184,8 +186,10 @@ def test_cupy_takes_numbers_in_the_stream_and_memory_of_torch(
     assert on_host(array).tolist() == [0, 1, 50, 3, 4, 5]
     assert not Far.copies
     assert module.cuda.ExternalStream.entered == [(77, 0)]
-    with devices.computing():
-        assert module.cuda.ExternalStream.entered == [(77, 0)] * 2
+    audience: Any = Audience()
+    audience.observer = module.cuda.ExternalStream.entered
+    audience.tell(lambda entered: entered.append("told"))
+    assert module.cuda.ExternalStream.entered == [(77, 0), (77, 0), "told"]
     assert devices.let_go() == {}
     assert module.freed == 1
 
@@ -248,7 +252,9 @@ def test_a_format_that_cupy_refuses_is_no_other_formats_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", cupy(refused="bfloat16"))
-    assert isinstance(handed_over(Far(NUMBERS.bfloat16())), np.ndarray)
+    for _ in range(3):
+        assert isinstance(handed_over(Far(NUMBERS.bfloat16())), np.ndarray)
+    assert sys.modules["cupy"].asked == 1
     assert isinstance(handed_over(Far(NUMBERS)), DeviceArray)
     assert devices.let_go() == {"CuPy": "torch.bfloat16: NotImplementedError: no bfloat16"}
 
