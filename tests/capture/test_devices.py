@@ -7,6 +7,7 @@ from it; what stands in for CuPy takes it, and counts nothing as a copy.
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.util
 import sys
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
@@ -43,7 +44,7 @@ class Far(torch.Tensor):
         return far
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         def near(item: Any) -> Any:
             return item.near if isinstance(item, Far) else item
 
@@ -180,7 +181,7 @@ def test_cupy_takes_numbers_in_the_stream_and_memory_of_torch(
     module = cupy()
     monkeypatch.setitem(sys.modules, "cupy", module)
     near = torch.arange(6.0, requires_grad=True)
-    array = handed_over(Far(near.detach()).requires_grad_())
+    array: Any = handed_over(Far(near.detach()).requires_grad_())
     assert isinstance(array, DeviceArray)
     near.data[2] = 50.0
     assert on_host(array).tolist() == [0, 1, 50, 3, 4, 5]
@@ -198,7 +199,7 @@ def test_cupy_takes_numbers_in_the_stream_and_memory_of_torch(
 def test_a_lazy_view_is_resolved_before_it_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", cupy())
     near = torch.complex(NUMBERS, NUMBERS + 1)
-    array = handed_over(Far(near.conj()))
+    array: Any = handed_over(Far(near.conj()))
     assert isinstance(array, DeviceArray)
     assert np.array_equal(on_host(array), expected(near).conj())
 
@@ -206,7 +207,7 @@ def test_a_lazy_view_is_resolved_before_it_is_handed_over(monkeypatch: pytest.Mo
 def test_without_cupy_numbers_come_to_the_host_and_nothing_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert isinstance(handed_over(Far(NUMBERS)), np.ndarray)
     assert Far.copies == [NUMBERS.nbytes]
     with devices.computing():

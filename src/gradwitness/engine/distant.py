@@ -40,7 +40,7 @@ def on_host(array: Any) -> NDArray[Any]:
 
 def beside(array: Any, other: Any) -> Any:
     """Return an array where another lives: what is moved between devices, or made on one."""
-    if is_distant(array) == is_distant(other):
+    if type(array) is type(other) or is_distant(array) == is_distant(other):
         return array
     return np.asarray(array, like=other) if is_distant(other) else on_host(array)
 
@@ -56,7 +56,7 @@ def checksum(array: Any) -> int:
     if not is_distant(array):
         return zlib.crc32(np.ascontiguousarray(numbers).view(np.uint8).data)
     words = numbers.view(f"u{min(array.dtype.itemsize, 8)}").astype(np.uint64)
-    mixed = words + np.arange(words.size, dtype=np.uint64, like=words) * 0x9E3779B97F4A7C15
+    mixed: Any = words + np.arange(words.size, dtype=np.uint64, like=words) * 0x9E3779B97F4A7C15
     mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9
     mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB
     return int(on_host(np.sum(mixed ^ (mixed >> 31))))
@@ -64,9 +64,9 @@ def checksum(array: Any) -> int:
 
 def scalar(number: Any) -> Any:
     """Return a single number of an array as Python's, see `scalars`."""
-    if is_distant(number):
-        return scalars(number)[0]
-    return number.item() if isinstance(number, (np.generic, np.ndarray)) else number
+    if isinstance(number, (np.generic, np.ndarray)):
+        return number.item()
+    return scalars(number)[0] if is_distant(number) else number
 
 
 def scalars(*numbers: Any) -> tuple[Any, ...]:
@@ -74,7 +74,7 @@ def scalars(*numbers: Any) -> tuple[Any, ...]:
 
     From a device they come as floats, or complex.
     """
-    if not is_distant(numbers[0]):
+    if isinstance(numbers[0], (np.generic, np.ndarray)):
         return tuple([number.item() for number in numbers])
     flat = [np.reshape(number, 1).astype(np.result_type(number, np.float64)) for number in numbers]
     return tuple(on_host(np.concatenate(flat)).tolist())
@@ -152,8 +152,10 @@ class _AsTheyLive(Sequence[Value]):
     def __getitem__(self, index: slice) -> Sequence[Value]: ...
     def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
         if isinstance(index, slice):
-            return [where_it_lives(value) for value in self._values[index]]
+            return [self[k] for k in range(*index.indices(len(self)))]
         value = self._values[index]
-        there = where_it_lives(value)
-        self.met = self.met or there is not value
+        there: Value | None = value.__dict__.get("there")
+        if there is None:
+            return value
+        self.met = True
         return there

@@ -300,6 +300,5 @@ def test_numbers_overwritten_in_place_are_kept_where_they_live() -> None:
         assert witness.verdict is gw.Verdict.AGREES
     (row,) = witness.report.rows
     expected = 6 * np.exp(2 * np.linspace(1, 2, 600))
-    gradient = witness.tape.values[row.value or 0].array
-    assert gradient is not None
+    gradient: Any = witness.tape.values[row.value or 0].array
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)

@@ -234,8 +234,8 @@ class _Thin:
         if axis is not None:
             array = self.combined(array, axis)
         if without_signs:
-            return np.abs(array)
-        if axis is None:
+            array = np.abs(array)
+        if without_signs or axis is None:
             return array
         some = array[(*(slice(None),) * axis, slice(self._signed))]
         signs = self._random.integers(0, 2, some.shape, np.int8) * 2 - 1
