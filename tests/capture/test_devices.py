@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 
 from engine.device_array import DeviceArray
 from gradwitness.capture import arrays, devices
-from gradwitness.capture.arrays import as_array
+from gradwitness.capture.arrays import as_array, bytes_of, whereabouts
 from gradwitness.capture.devices import Library, handed_over
 from gradwitness.capture.observer import Audience
 from gradwitness.capture.storages import Draft, keep_copy
@@ -129,6 +129,15 @@ def test_what_came_to_the_host_is_not_copied_again() -> None:
     assert Far.copies == [NUMBERS.nbytes]
 
 
+def test_memory_of_a_device_is_watched_and_never_read_as_the_hosts() -> None:
+    device, other = torch.device("cuda"), torch.device("mps")
+    storage: Any = SimpleNamespace(device=device, data_ptr=lambda: 4096, nbytes=lambda: 64)
+    assert whereabouts(storage) == (4096, 64)
+    assert bytes_of(storage) is None
+    storage.device = other
+    assert whereabouts(storage) is None
+
+
 class Streams:
     """The streams in which something is computed, by device and number."""
 
@@ -202,6 +211,47 @@ def test_a_lazy_view_is_resolved_before_it_is_handed_over(monkeypatch: pytest.Mo
     array: Any = handed_over(Far(near.conj()))
     assert isinstance(array, DeviceArray)
     assert np.array_equal(on_host(array), expected(near).conj())
+
+
+@pytest.mark.usefixtures("streams")
+def test_what_is_read_before_a_write_is_read_in_the_stream_of_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = cupy()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    draft = Draft((32, 128), "float32", None, None, made=True, leaf=False)
+    near = NUMBERS.clone()
+    draft.read(Far(near))
+    entered = module.cuda.ExternalStream.entered
+    before = len(entered)
+    known = devices.fingerprint(draft.value(0))
+    assert len(entered) == before + 1
+    keep_copy(draft)
+    assert len(entered) == before + 2
+    near.zero_()
+    assert isinstance(draft.array, DeviceArray)
+    assert devices.fingerprint(draft.value(0)) == known
+    assert np.array_equal(draft.value(0).array, expected(NUMBERS))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("streams")
+@pytest.mark.parametrize("broken", ["stream", "memory"])
+def test_cupy_that_fails_later_does_not_stop_the_program(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    module = cupy()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    assert isinstance(handed_over(Far(NUMBERS)), DeviceArray)
+    if broken == "stream":
+        monkeypatch.setattr(module.cuda, "ExternalStream", fails)
+    else:
+        monkeypatch.setattr(module, "get_default_memory_pool", fails)
+    with devices.computing():
+        pass
+    assert devices.let_go() == {"CuPy": "RuntimeError: CUDA error: an illegal memory access"}
 
 
 def test_without_cupy_numbers_come_to_the_host_and_nothing_is_said(

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradwitness.capture.arrays import address, is_plain
-from gradwitness.capture.devices import handed_over
-from gradwitness.engine.distant import checksum
+from gradwitness.capture.devices import checksum, handed_over
 from gradwitness.tape import REDUCED
 
 if TYPE_CHECKING:

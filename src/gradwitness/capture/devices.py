@@ -13,11 +13,15 @@ import torch
 
 from gradwitness._failure import kind_and_message
 from gradwitness.capture.arrays import as_array, bare, is_known
+from gradwitness.engine import distant
+from gradwitness.engine.distant import is_distant
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
+
+    from gradwitness.tape import Value
 
 # With older ones, a tensor in bfloat16 is refused, or ends the process.
 _OLDEST = (14, 1)
@@ -66,11 +70,24 @@ class Library:
         )
         return external
 
+    def computing(self) -> AbstractContextManager[Any]:
+        """Compute in the stream that is torch's now, or in CuPy's own if that fails."""
+        try:
+            return self.on_stream()
+        except Exception as error:  # noqa: BLE001 (nothing more is handed over)
+            self._failed("", error)
+            self._module = None
+            return nullcontext()
+
     def let_go(self) -> None:
         """Wait until what was handed over is computed, and give spare memory back to the device."""
-        if self._module is not None:
+        if self._module is None:
+            return
+        try:
             torch.cuda.synchronize()
             self._module.get_default_memory_pool().free_all_blocks()
+        except Exception as error:  # noqa: BLE001 (an error of the program's own work, late)
+            self._failed("", error)
 
     def news(self) -> dict[str, str]:
         """Return what CuPy has failed at, though it is installed: each failure once."""
@@ -101,7 +118,29 @@ def handed_over(tensor: torch.Tensor, memory: NDArray[Any] | None = None) -> NDA
 
 def computing() -> AbstractContextManager[Any]:
     """Compute with what was handed over when it is there, and before it is overwritten."""
-    return _found[0].on_stream() if _found else nullcontext()
+    return _found[0].computing() if _found else nullcontext()
+
+
+def copied(array: Any) -> Any:
+    """Return a copy of an array that is about to be overwritten, where it lives."""
+    if not is_distant(array):
+        copy = array.copy()
+        copy.flags.writeable = False
+        return copy
+    with computing():
+        return array.copy()
+
+
+def checksum(array: Any) -> int:
+    """Return a number by which an array is known again, see `engine.distant`."""
+    with computing():
+        return distant.checksum(array)
+
+
+def fingerprint(value: Value) -> int:
+    """Return a checksum of a value; 0 if its numbers are scattered, and would have to be copied."""
+    array = distant.where_it_lives(value).array
+    return checksum(array) if array is not None and array.flags.c_contiguous else 0
 
 
 def let_go() -> dict[str, str]:

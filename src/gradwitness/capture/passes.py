@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradwitness.capture.devices import fingerprint
 from gradwitness.capture.engine_modes import Aside, enter
 from gradwitness.capture.engine_run import EngineRun
 from gradwitness.capture.entries import Request
 from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
 from gradwitness.capture.source import tensors_in
-from gradwitness.engine.distant import checksum, where_it_lives
 from gradwitness.tape import AFTERWARDS, Edge, Kind, LeafUpdate, NodeRun, Sweep
 
 if TYPE_CHECKING:
@@ -378,10 +378,7 @@ class SweepDraft:
                 self._dispatch.close(call)
 
     def _print(self, number: int | None) -> int:
-        array: Any = None if number is None else where_it_lives(self._values.value(number)).array
-        # A scattered array would have to be copied.
-        plain = array is not None and array.flags.c_contiguous
-        return checksum(array) if plain else 0
+        return 0 if number is None else fingerprint(self._values.value(number))
 
     def _recorded(self, gradients: Any) -> Values:
         return tuple(self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients)

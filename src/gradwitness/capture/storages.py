@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from gradwitness.capture.arrays import bytes_of, is_mirrored, whereabouts
-from gradwitness.capture.devices import handed_over
-from gradwitness.engine.distant import at_hand, is_distant
+from gradwitness.capture.devices import copied, handed_over
+from gradwitness.engine.distant import at_hand
 from gradwitness.tape import Value
 
 if TYPE_CHECKING:
@@ -127,9 +127,7 @@ def keep_copy(draft: Draft) -> None:
     """Give a value an array of its own."""
     if draft.array is None or draft.copied:
         return
-    draft.array = draft.array.copy()
-    if not is_distant(draft.array):
-        draft.array.flags.writeable = False
+    draft.array = copied(draft.array)
     draft.copied = True
 
 

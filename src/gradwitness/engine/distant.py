@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from gradwitness.tape import Tape
 
 
+# The multipliers of SplitMix64.
+_STEP, _FIRST, _SECOND = map(
+    np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+
+
 def is_distant(array: Any) -> bool:
     """Whether an array lives on a device."""
     # The interface itself costs more than to know that there is one.
@@ -56,9 +62,9 @@ def checksum(array: Any) -> int:
     if not is_distant(array):
         return zlib.crc32(np.ascontiguousarray(numbers).view(np.uint8).data)
     words = numbers.view(f"u{min(array.dtype.itemsize, 8)}").astype(np.uint64)
-    mixed: Any = words + np.arange(words.size, dtype=np.uint64, like=words) * 0x9E3779B97F4A7C15
-    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9
-    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB
+    mixed: Any = words + np.arange(words.size, dtype=np.uint64, like=words) * _STEP
+    mixed = (mixed ^ (mixed >> 30)) * _FIRST
+    mixed = (mixed ^ (mixed >> 27)) * _SECOND
     return int(on_host(np.sum(mixed ^ (mixed >> 31))))
 
 

@@ -36,6 +36,7 @@ from judging.looks.test_fast import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from gradwitness.tape import Tape
 
@@ -237,6 +238,13 @@ def test_a_value_is_brought_to_the_host_once_and_when_asked_for() -> None:
     assert not one.flags.writeable
     assert named.array is one
     assert named.name == "x"
+
+
+def test_a_recording_from_a_device_is_saved_by_its_numbers(tmp_path: Path) -> None:
+    tape = taped("dense")
+    gw.save_tape(on_device(tape), tmp_path / "tape.npz")
+    loaded = gw.load_tape(tmp_path / "tape.npz")
+    assert all(np.array_equal(a.array, b.array) for a, b in zip(loaded.values, tape.values))  # type: ignore[arg-type]
 
 
 def test_single_numbers_come_together() -> None:

@@ -163,7 +163,7 @@ class Closeness:
         if ratio <= self._worst:
             return
         self._worst = ratio
-        place = np.unravel_index(at, recorded.shape)
+        place = tuple(map(int, np.unravel_index(at, recorded.shape)))
         w, r = scalars(expected[place], recorded[place])
         w, r = (w, r) if np.iscomplexobj(recorded) else (w.real, r.real)
         self._figures = {
