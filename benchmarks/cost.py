@@ -45,7 +45,7 @@ MEMORY: dict[str, tuple[Any, ...]] = {
 }
 ROUNDS = 3
 # Layers' widths for 10^4 to 10^7 parameters, and how many blocks are sampled, at what budget.
-WIDTHS, BATCH = (50, 160, 500, 1600), 256
+WIDTHS, BATCH = (50, 160, 500, 1600, 5000), 256
 LOOP, BUDGET = 1000, 0.05
 MAPPED = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
 

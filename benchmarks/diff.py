@@ -2,9 +2,13 @@
 
 ``python benchmarks/diff.py [MEGABYTES]``, on Linux. Two files of so many megabytes of float32
 differ by roundings, or not at all. Each ratio is CPU time over that of a memory-mapped
-``numpy.add.reduce`` over both files; of text, over that of ``numpy.loadtxt``, and of pandas and
-pyarrow if they are installed, for one file. It is the least of some rounds that take turns, without
-imports. Peak memory is that of a process of its own, which takes some 50 MB before it begins.
+``numpy.add.reduce`` over both files, and over reading both with the library that wrote them; of
+text, over that of ``numpy.loadtxt``, and of pandas and pyarrow if they are installed, for one file.
+It is the least of some rounds that take turns, on one thread, without imports. Peak memory is that
+of a process of its own, which takes some 50 MB before it begins.
+
+``python benchmarks/diff.py --huge [GIGABYTES]`` compares two sparse files of so many gigabytes, 10
+by default, in .npy, and tells the peak of memory. They take no room on most file systems.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from gradwitness.files.dat import format_dat
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROUNDS = 5
+ROUNDS = 7
 WIDTH = 1000
 TEXT = 0.02  # of the size: text is slow for all
 PEAK = """
@@ -57,7 +61,8 @@ def save(path: Path, array: Any) -> None:
     if path.suffix == ".npy":
         np.save(path, array)
     elif path.suffix == ".npz":
-        np.savez(path, allow_pickle=False, **tensors)
+        write = np.savez_compressed if path.stem.endswith("packed") else np.savez
+        write(path, allow_pickle=False, **tensors)
     elif path.suffix == ".safetensors":
         safetensors.numpy.save_file(tensors, path)
     elif path.suffix == ".pt":
@@ -66,6 +71,21 @@ def save(path: Path, array: Any) -> None:
         with h5py.File(path, "w") as file:
             for name, tensor in tensors.items():
                 file[name] = tensor
+
+
+def read(path: Path) -> object:
+    """Read all of a file with the library that wrote it."""
+    if path.suffix == ".npy":
+        return np.load(path)
+    if path.suffix == ".npz":
+        with np.load(path) as file:
+            return {name: file[name] for name in file}
+    if path.suffix == ".safetensors":
+        return safetensors.numpy.load_file(path)
+    if path.suffix == ".pt":
+        return torch.load(path)
+    with h5py.File(path) as file:
+        return {name: file[name][()] for name in file}
 
 
 def least(*runs: Callable[[], object]) -> list[float]:
@@ -93,10 +113,11 @@ def peak(*paths: Path) -> float:
 
 def binary(folder: Path, megabytes: float) -> Table:
     """Return the table of binary formats."""
-    table = Table("format", "near / sum", "equal / sum", "peak MB", title=f"2 x {megabytes:g} MB")
+    columns = "format", "near / sum", "equal / sum", "near / read", "peak MB"
+    table = Table(*columns, title=f"2 x {megabytes:g} MB")
     arrays = dict(zip("ab", pair(megabytes), strict=True))
-    for extension in (".npy", ".npz", ".safetensors", ".h5", ".pt"):
-        a, b = (folder / f"{name}{extension}" for name in arrays)
+    for kind in (".npy", ".npz", "packed.npz", ".safetensors", ".h5", ".pt"):
+        a, b = (folder / f"{name}{kind}" for name in arrays)
         for path, array in zip((a, b), arrays.values(), strict=True):
             save(path, array)
 
@@ -106,10 +127,14 @@ def binary(folder: Path, megabytes: float) -> Table:
         def equal(a: Path = a) -> object:
             return gradwitness.diff(a, a)
 
+        def both(a: Path = a, b: Path = b) -> object:
+            return read(a), read(b)
+
         near()  # imports
-        reduced, *ours = least(lambda: added(folder), near, equal)
-        table.add_row(extension, *(f"{x / reduced:.1f}" for x in ours), f"{peak(a, b):.0f}")
-        if extension != ".npy":
+        reduced, reading, *ours = least(lambda: added(folder), both, near, equal)
+        ratios = *(x / reduced for x in ours), ours[0] / reading
+        table.add_row(kind, *(f"{x:.1f}" for x in ratios), f"{peak(a, b):.0f}")
+        if kind != ".npy":
             a.unlink()
             b.unlink()
     return table
@@ -128,7 +153,11 @@ def text(folder: Path, megabytes: float) -> Table:
             read = importlib.import_module(module).read_csv
         except ImportError:
             continue
-        peers[name] = lambda read=read: read(csv)  # type: ignore[misc]
+        options: dict[str, Any] = {"header": None}
+        if name == "pyarrow":
+            reading = importlib.import_module(module).ReadOptions
+            options = {"read_options": reading(autogenerate_column_names=True, use_threads=False)}
+        peers[name] = lambda read=read, options=options: read(csv, **options)  # type: ignore[misc]
     ours = [lambda path=path: read_claims(path) for path in (rows, csv, dat)]
     seconds = least(*peers.values(), *ours)
     table = Table("ours", *(f"over {name}" for name in peers), title=f"{array.size:,} numbers")
@@ -137,8 +166,26 @@ def text(folder: Path, megabytes: float) -> Table:
     return table
 
 
+def huge(folder: Path, gigabytes: float) -> str:
+    """Compare two files that are mostly holes, and return what that took."""
+    rows = round(gigabytes * 1e9 / 4 / WIDTH)
+    paths = folder / "a.npy", folder / "b.npy"
+    for path in paths:
+        array = np.lib.format.open_memmap(path, "w+", np.float32, (rows, WIDTH))
+        array[0] = array[-1] = 1
+        array.flush()
+    begun = time.perf_counter()
+    megabytes = peak(*paths)
+    seconds = time.perf_counter() - begun
+    return f"2 x {gigabytes:g} GB of .npy: {seconds:.0f} s, and {megabytes:.0f} MB at the peak"
+
+
 def main() -> None:
     """Print the tables."""
+    if sys.argv[1:2] == ["--huge"]:
+        with tempfile.TemporaryDirectory() as name:
+            print(huge(Path(name), float(sys.argv[2]) if len(sys.argv) > 2 else 10.0))
+        return
     megabytes = float(sys.argv[1]) if len(sys.argv) > 1 else 100.0
     with tempfile.TemporaryDirectory() as name:
         Console().print(binary(Path(name), megabytes), text(Path(name), megabytes))

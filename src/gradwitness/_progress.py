@@ -1,6 +1,7 @@
 """How far a long computation has come: a bar on a terminal, or in a notebook, after two seconds.
 
-Nothing is drawn while the user's program runs, and nothing but on a terminal or in a notebook.
+Of a watched block it shows the backward passes alone: there most of the judging is, and seldom does
+the program itself write. Nothing is drawn but on a terminal or in a notebook.
 """
 
 from __future__ import annotations
@@ -31,29 +32,53 @@ def hush() -> None:
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str = "steps") -> Iterator[Callable[[], None]]:
-    """Yield a function to be called after each of so many steps."""
+def progress(
+    what: str,
+    total: int | Callable[[], int],
+    unit: str = "steps",
+    so_far: Callable[[], str] = lambda: "",
+) -> Iterator[Callable[[], None]]:
+    """Yield a function to be called after each of so many steps.
+
+    Parameters
+    ----------
+    what : str
+        What takes so long: ``judging``.
+    total : int or callable
+        How many steps there are, or what counts them; it is called only if a bar is shown.
+    unit : str, optional
+        What the steps are.
+    so_far : callable, optional
+        Says what has come of it until now.
+    """
     global _is_shown
     kernel = getattr(shell(), "kernel", None)
     if _is_shown or not total or not (kernel or (sys.stderr and sys.stderr.isatty())):
         yield lambda: None
         return
-    bar = (_InNotebook if kernel else _OnTerminal)(what, total, unit)
+    bar: _InNotebook | _OnTerminal | None = None
     _is_shown = True
-    done, due = 0, time.perf_counter() + _PATIENCE
+    done, begun = 0, time.perf_counter()
+    due, count = begun + _PATIENCE, 0
 
     def advance() -> None:
-        nonlocal done, due
+        nonlocal bar, count, done, due
         done += 1
-        if time.perf_counter() > due:
-            bar.show(done)
+        now = time.perf_counter()
+        if now > due:
+            if bar is None:
+                count = total() if callable(total) else total
+                bar = (_InNotebook if kernel else _OnTerminal)(what, count, unit)
+            left = f"{(now - begun) * max(count - done, 0) / done:.0f} s left"
+            bar.show(done, ", ".join(filter(None, (so_far(), left))))
             due = time.perf_counter() + _BETWEEN
 
     try:
         yield advance
     finally:
         _is_shown = False
-        bar.close()
+        if bar is not None:
+            bar.close()
 
 
 def tracked(what: str, items: Sequence[T]) -> Iterator[T]:
@@ -66,41 +91,34 @@ def tracked(what: str, items: Sequence[T]) -> Iterator[T]:
 
 class _OnTerminal:
     def __init__(self, what: str, total: int, unit: str) -> None:
-        self._what, self._total, self._unit = what, total, unit
-        self._bar: Any = None
-
-    def show(self, done: int) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
             Progress,
             TextColumn,
-            TimeRemainingColumn,
         )
 
-        if self._bar is None:
-            self._bar = Progress(
-                TextColumn(self._what, markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn(f"{self._unit},", markup=False),
-                TimeRemainingColumn(),
-                TextColumn("left"),
-                console=Console(stderr=True),
-                transient=True,
-                # The streams and the threads of the program are left alone.
-                auto_refresh=False,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._bar.add_task("", total=self._total)
-            self._bar.start()
-        self._bar.update(0, completed=done, refresh=True)
+        self._bar = Progress(
+            TextColumn(what, markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(f"{unit}, {{task.description}}", markup=False),
+            console=Console(stderr=True),
+            transient=True,
+            # The streams and the threads of the program are left alone.
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._bar.add_task("", total=total)
+        self._bar.start()
+
+    def show(self, done: int, said: str) -> None:
+        self._bar.update(self._bar.task_ids[0], completed=done, description=said, refresh=True)
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._bar.stop()
 
 
 class _InNotebook:
@@ -108,15 +126,14 @@ class _InNotebook:
         self._what, self._total, self._unit = what, total, unit
         self._output: Any = None
 
-    def show(self, done: int) -> None:
+    def show(self, done: int, said: str) -> None:
         self._write(
             f'<label>{self._what} <progress value="{done}" max="{self._total}"></progress> '
-            f"{done} of {self._total} {self._unit}</label>"
+            f"{done} of {self._total} {self._unit}, {said}</label>"
         )
 
     def close(self) -> None:
-        if self._output is not None:
-            self._write("")
+        self._write("")
 
     def _write(self, text: str) -> None:
         from IPython.display import HTML, display

@@ -15,11 +15,21 @@ from gradwitness._printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from dataclasses import dataclass as record
 
     import numpy as np
     from numpy.typing import NDArray
 
     from gradwitness._steps import Made
+else:
+
+    def record(*, frozen, slots=False):
+        """Make a dataclass that type checkers hold frozen.
+
+        A tape has many: Python itself takes ten times as long to make one that is frozen.
+        """
+        return dataclass(unsafe_hash=frozen, slots=slots)
+
 
 # Namespace of calls that are no operations: the program took numbers out of torch.
 OUTSIDE = "outside."
@@ -27,7 +37,7 @@ OUTSIDE = "outside."
 COLLECTIVES = "c10d.", "_c10d_functional.", "_c10d_functional_autograd.", "symm_mem."
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Ref:
     """A value's number, where it stands as an argument."""
 
@@ -38,7 +48,7 @@ class Ref:
 Argument = Ref | bool | int | float | complex | str | None | tuple["Argument", ...]
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Layout:
     """Where a value lay in memory: views of one storage share it, so writes to one show in all.
 
@@ -55,7 +65,7 @@ class Layout:
     strides: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Value:
     """A tensor at one moment.
 
@@ -91,10 +101,11 @@ class Value:
     sparse: int = 0
 
     def __post_init__(self) -> None:
-        _fit_to_show(self, "name")
+        if not self.name.isprintable():
+            _fit_to_show(self, "name")
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Source:
     """Where a call comes from.
 
@@ -112,7 +123,7 @@ class Source:
         _fit_to_show(self, "module", "line")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Call:
     """One ATen operation that ran.
 
@@ -154,7 +165,8 @@ class Call:
     grad: bool = True
 
     def __post_init__(self) -> None:
-        _fit_to_show(self, "op")
+        if not self.op.isprintable():
+            _fit_to_show(self, "op")
 
     @cached_property
     def base_op(self) -> str:
@@ -169,7 +181,7 @@ class Call:
         return [n for argument in self.arguments.values() for n in references(argument)]
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Edge:
     """Where a node sends one of its outgoing gradients: input ``index`` of node ``node``."""
 
@@ -187,7 +199,7 @@ class Kind:
     UNKNOWN = "unknown"  # no call was recorded for it
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class Node:
     """One autograd node.
 
@@ -224,10 +236,11 @@ class Node:
     saved: tuple[tuple[str, int | None], ...] = ()
 
     def __post_init__(self) -> None:
-        _fit_to_show(self, "name")
+        if not self.name.isprintable():
+            _fit_to_show(self, "name")
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class NodeRun:
     """One run of a node in a backward pass: the gradients that came in and went out.
 
@@ -260,7 +273,7 @@ class NodeRun:
     steps: tuple[Made, ...] = field(default=(), compare=False)
 
 
-@dataclass(frozen=True)
+@record(frozen=True, slots=True)
 class LeafUpdate:
     """What a backward pass did to the ``.grad`` of one leaf (values, or None for no gradient)."""
 
@@ -385,10 +398,10 @@ class Tape:
         yield from sorted(pairs, key=lambda pair: pair[1].id)
 
 
-def _fit_to_show(record: object, *names: str) -> None:
+def _fit_to_show(shown: object, *names: str) -> None:
     """Escape unprintable characters in names, once for all who show them."""
-    for name in (name for name in names if not getattr(record, name).isprintable()):
-        object.__setattr__(record, name, one_line(getattr(record, name)))
+    for name in names:
+        object.__setattr__(shown, name, one_line(getattr(shown, name)))
 
 
 def references(argument: Argument) -> Iterator[int]:

@@ -15,7 +15,6 @@ from capture.programs import leaf, weighted
 from capture.test_hygiene import NOTHING, traces
 from gradwitness import _failure
 from gradwitness._failure import FAILED
-from gradwitness.capture import dispatch
 from gradwitness.capture.border import Border
 from gradwitness.capture.dispatch import DispatchRecorder
 from gradwitness.capture.graph import GraphRecorder
@@ -100,7 +99,7 @@ NAME = "gradients"
 
 # Where one is raised at the first call, and in the middle of a step.
 BORDERS: list[tuple[Any, str]] = [
-    (dispatch, "_bind"),
+    (DispatchRecorder, "_bind"),
     (DispatchRecorder, "_write"),
     (DispatchRecorder, "add"),
     (DispatchRecorder, "hands_out"),

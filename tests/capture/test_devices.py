@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 
 from engine.device_array import DeviceArray
 from gradwitness.capture import arrays, devices
-from gradwitness.capture.arrays import as_array, bytes_of, whereabouts
+from gradwitness.capture.arrays import as_array, bytes_at, whereabouts
 from gradwitness.capture.devices import Library, handed_over
 from gradwitness.capture.observer import Audience
 from gradwitness.capture.storages import Draft, keep_copy
@@ -133,7 +133,7 @@ def test_memory_of_a_device_is_watched_and_never_read_as_the_hosts() -> None:
     device, other = torch.device("cuda"), torch.device("mps")
     storage: Any = SimpleNamespace(device=device, data_ptr=lambda: 4096, nbytes=lambda: 64)
     assert whereabouts(storage) == (4096, 64)
-    assert bytes_of(storage) is None
+    assert bytes_at(storage, (4096, 64)) is None
     storage.device = other
     assert whereabouts(storage) is None
 

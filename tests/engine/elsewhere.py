@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from gradwitness.capture import balance, storages
+from gradwitness.capture import balance, storages, values
 from gradwitness.capture.arrays import as_array
 from gradwitness.engine.backward import vjp
 from gradwitness.engine.binding import recorded
@@ -42,19 +42,21 @@ def by_rule() -> dict[str, list[Sample]]:
 
 def moved(tape: Tape, put: Put) -> Tape:
     """Return a tape whose arrays are elsewhere."""
-    values = (v if v.array is None else replace(v, array=put(v.array)) for v in tape.values)
-    return replace(tape, values=tuple(values))
+    numbers = (v if v.array is None else replace(v, array=put(v.array)) for v in tape.values)
+    return replace(tape, values=tuple(numbers))
 
 
 @contextmanager
 def recorded_elsewhere(put: Put) -> Iterator[None]:
     """Hand a program's tensors over as those of a device are, in the arrays of its library."""
 
-    def handed_over(tensor: torch.Tensor, memory: Any = None) -> Any:
-        array = as_array(tensor, memory)
+    def handed_over(tensor: torch.Tensor) -> Any:
+        array = as_array(tensor)
         return None if array is None else put(array)
 
     with (
+        # No memory of a device is the host's.
+        mock.patch.object(values, "lying_in", return_value=None),
         mock.patch.object(storages, "handed_over", handed_over),
         mock.patch.object(balance, "handed_over", handed_over),
     ):

@@ -17,7 +17,7 @@ from gradwitness.engine.binding import recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.tiling import cuts, small_step
+from gradwitness.engine.tiling import cuts, small_steps
 from gradwitness.rules.registry import ELEMENTWISE
 from rules.harness import Case, make, name
 from rules.samples import SAMPLES, Sample
@@ -59,8 +59,7 @@ def every_cut(case: Case, target: str = "") -> Iterator[list[Cut]]:
 
 def forward(case: Case, pieces: list[Cut]) -> Iterator[tuple[int, Index, Any]]:
     """Yield every piece of every result, and where it belongs."""
-    for cut in pieces:
-        small = small_step(case.tape, case.call, cut, recorded(case.tape))
+    for cut, small in small_steps(case.tape, case.call, pieces, recorded(case.tape)):
         made = evaluate(small.tape, small.call, small.lookup, bounded=True)
         for place, result in enumerate(made):
             yield place, cut.result(place, case.outputs[place].shape), result
@@ -70,14 +69,33 @@ def backward(case: Case, operand: str, pieces: list[Cut]) -> Iterator[tuple[int,
     """Yield every piece of one gradient, and where it belongs."""
     arithmetic = Arithmetic.stepwise(case.dtype)
     wanted = [input_nr == operand for input_nr in case.inputs()]
-    for cut in pieces:
-        small = small_step(case.tape, case.call, cut, recorded(case.tape))
+    for cut, small in small_steps(case.tape, case.call, pieces, recorded(case.tape)):
         arrived = [
             None if g is None else Bounded(g[cut.result(place, g.shape)], arithmetic)
             for place, g in enumerate(case.cotangents)
         ]
         sent = vjp(small.tape, small.call, arrived, small.lookup, arithmetic, wanted)
         yield 0, cut.operand(operand, case.operand(operand).shape), sent[wanted.index(True)]
+
+
+def adds_up(case: Case, operand: str, pieces: list[Cut]) -> bool:
+    """Whether a gradient in float64 is its pieces along an axis of the results, added up."""
+    wanted = [input_nr == operand for input_nr in case.inputs()]
+    left = np.array(case.gradient(operand))
+    for cut, small in small_steps(case.tape, case.call, pieces, recorded(case.tape)):
+        arrived = [
+            None if g is None else g[cut.result(place, g.shape)]
+            for place, g in enumerate(case.cotangents)
+        ]
+        try:
+            sent = vjp(small.tape, small.call, arrived, small.lookup, None, wanted)
+        except Unjudgeable:
+            return False
+        part, index = sent[wanted.index(True)], cut.operand(operand, left.shape)
+        if part.shape != left[index].shape:
+            return False
+        left[index] -= part
+    return np.allclose(left, 0, rtol=0, atol=1e-12)
 
 
 def numbers_of(result: Any) -> list[Any]:
@@ -129,6 +147,11 @@ def all_differences(case: Case) -> list[str]:
         for pieces in every_cut(case, operand):
             new = differences(whole, backward(case, operand, pieces))
             found += [f"d{operand} along {pieces[0].letter}: {each}" for each in new]
+        found += [
+            f"what d{operand} adds up to along {pieces[0].letter}"
+            for pieces in every_cut(case)
+            if not adds_up(case, operand, pieces)
+        ]
     return found
 
 

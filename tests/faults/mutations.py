@@ -46,7 +46,9 @@ def dropped_term(sent: Tensor, arrived: Tensor | None) -> Tensor | None:
 
 def dropped_mask(sent: Tensor, arrived: Tensor | None) -> Tensor | None:
     """What came in goes out as it is."""
-    return None if arrived is None or arrived.shape != sent.shape else arrived.clone()
+    if arrived is None or (arrived.shape, arrived.dtype) != (sent.shape, sent.dtype):
+        return None
+    return arrived.clone()
 
 
 def one_element(sent: Tensor, arrived: Tensor | None) -> Tensor | None:

@@ -49,7 +49,7 @@ def test_what_broadcasts_is_the_same_in_every_piece() -> None:
     "shape", [(7, 6, 5), (7, 10), (1, 100), (100, 1), (90,), (3, 40), (), (0, 3)]
 )
 def test_slabs_hold_every_number_once(monkeypatch: Any, shape: tuple[int, ...]) -> None:
-    monkeypatch.setattr(mapping, "PIECE", 4)
+    monkeypatch.setattr(mapping, "PIECE", 32)
     monkeypatch.setattr(mapping, "_KEPT", 3)
     counts = np.zeros(shape, int)
     indices = list(slabs(counts))

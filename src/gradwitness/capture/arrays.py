@@ -14,27 +14,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_name = functools.cache(str)
+@functools.cache
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
     """Return torch's name of a dtype without the prefix."""
-    return _name(tensor.dtype).removeprefix("torch.")
+    return _name(tensor.dtype)
 
 
 def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
     """Return a tensor's shape, with length 1 for ragged axes: their numbers are not an array."""
     if tensor.is_nested and tensor.layout is torch.strided:
         return (1,) * tensor.dim()
-    lengths: tuple[Any, ...] = tuple(tensor.shape)
-    return tuple([length if isinstance(length, int) else 1 for length in lengths])
+    lengths: tuple[Any, ...] = tensor.shape
+    return tuple([length if type(length) is int else 1 for length in lengths])
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
     """Whether a tensor is strided numbers that NumPy can share or copy."""
     return (
         tensor.layout is torch.strided
-        and tensor.device.type != "meta"
+        and not tensor.is_meta
         and not tensor.is_quantized
         and not tensor.is_nested
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
@@ -47,26 +49,17 @@ def is_mirrored(tensor: torch.Tensor) -> bool:
     return tensor.is_conj() or tensor.is_neg()
 
 
-def as_array(
-    tensor: torch.Tensor, memory: NDArray[np.uint8] | None = None
-) -> NDArray[np.generic] | None:
+def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
     """Return the numbers of a plain tensor, sharing its memory on the CPU, copied elsewhere.
 
     None for a tracer's fake tensors, freed memory and formats that NumPy lacks. Shared memory must
-    not be read once the program has resized it (see `ValueStore`). The bytes of the tensor's
-    storage (see `bytes_of`) can be given, to be shared by all its arrays.
+    not be read once the program has resized it (see `ValueStore`).
     """
     try:
-        if (
-            tensor.dtype is torch.complex32
-            or is_mirrored(tensor)
-            or not tensor.is_cpu
-            or tensor._is_zerotensor()
-        ):
-            tensor, memory = _with_memory(tensor), None
-        if tensor.dtype is torch.complex32:
-            return _paired(torch.view_as_real(tensor))
-        return _shared(tensor, memory) if tensor.dtype in _FORMATS else None
+        paired = tensor.dtype is torch.complex32
+        if not tensor.is_cpu or paired or is_mirrored(tensor) or tensor._is_zerotensor():
+            tensor = _with_memory(tensor)
+        return _paired(torch.view_as_real(tensor)) if paired else _shared(tensor)
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
         # This runs inside the program, which must go on if something cannot be recorded.
         return None
@@ -155,30 +148,56 @@ class _Window:
         }
 
 
-def bytes_of(storage: torch.UntypedStorage) -> NDArray[np.uint8] | None:
-    """Return a storage's memory as read-only bytes, if NumPy can see it."""
-    extent = whereabouts(storage) if storage.device == _HERE else None
-    return np.asarray(_Window(storage, extent)) if extent and all(extent) else None
+def bytes_at(
+    storage: torch.UntypedStorage, extent: tuple[int, int] | None
+) -> NDArray[np.uint8] | None:
+    """Return a storage's memory, which lies there, as read-only bytes, if NumPy can see it."""
+    here = extent and all(extent) and storage.device == _HERE
+    return np.asarray(_Window(storage, extent)) if here and extent else None
 
 
-def _shared(tensor: torch.Tensor, memory: NDArray[np.uint8] | None) -> NDArray[np.generic] | None:
-    """Return a read-only array of a tensor's own memory, if there is one."""
-    dtype, shape = _FORMATS[tensor.dtype], tuple(tensor.shape)
+def lying_in(
+    memory: NDArray[np.uint8],
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    offset: int,
+    strides: tuple[int, ...],
+) -> NDArray[np.generic] | None:
+    """Return the read-only part of a storage's bytes that is a tensor's; None if none is."""
+    form = _FORMATS.get(dtype)
+    if form is None:
+        return None
     if 0 in shape:
-        array = np.empty(shape, dtype)
-        array.flags.writeable = False
-        return array
-    if memory is None:
-        memory = bytes_of(tensor.untyped_storage())
-    size = dtype.itemsize
-    first, steps = tensor.storage_offset() * size, [step * size for step in tensor.stride()]
+        return _empty(shape, form)
+    size = form.itemsize
+    try:
+        return np.ndarray(shape, form, memory, offset * size, [step * size for step in strides])
+    except (TypeError, ValueError):
+        return None
+
+
+def _shared(tensor: torch.Tensor) -> NDArray[np.generic] | None:
+    """Return a read-only array of a tensor's own memory, if there is one."""
+    shape, storage = tuple(tensor.shape), tensor.untyped_storage()
+    form = _FORMATS.get(tensor.dtype)
+    if form is not None and 0 in shape:
+        return _empty(shape, form)
     # A tracer's fake tensor claims another device than its storage's, and a wrapper has none.
-    return None if memory is None else np.ndarray(shape, dtype, memory, first, steps)
+    memory = bytes_at(storage, whereabouts(storage))
+    if memory is None:
+        return None
+    return lying_in(memory, tensor.dtype, shape, int(tensor.storage_offset()), tensor.stride())
+
+
+def _empty(shape: tuple[int, ...], form: np.dtype[Any]) -> NDArray[np.generic]:
+    array = np.empty(shape, form)
+    array.flags.writeable = False
+    return array
 
 
 def _paired(halves: torch.Tensor) -> NDArray[np.generic] | None:
     """Return a copy of complex numbers, whose parts have 16 bits: NumPy has 32 or more."""
-    parts = _shared(halves, None)
+    parts = _shared(halves)
     if parts is None:
         return None
     copy = np.ascontiguousarray(parts, np.float32).view(np.complex64)[..., 0]

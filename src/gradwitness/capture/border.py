@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import torch
 
@@ -12,8 +12,8 @@ from gradwitness._failure import failure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 # Torch's types leave out that its tracer's state can be set.
 _TRACER: Any = torch._C
 
@@ -36,11 +36,11 @@ class Border:
         self.failures: list[str] = []
         self.seconds = 0.0
 
-    def take(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    def take(self, step: Callable[[*Ts], T], *args: *Ts) -> T | None:
         """Run a step of the recorder; return None if it fails, or if one has failed before."""
-        return None if self.failures else self.attempt(step, *args, **kwargs)
+        return None if self.failures else self.attempt(step, *args)
 
-    def attempt(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    def attempt(self, step: Callable[[*Ts], T], *args: *Ts) -> T | None:
         """Run a step even after a failure; return None if it fails."""
         begun = time.perf_counter()
         # What `torch.jit.trace` writes down is the program's alone.
@@ -49,7 +49,7 @@ class Border:
             _TRACER._set_tracing_state(None)
         try:
             with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
-                return step(*args, **kwargs)
+                return step(*args)
         except Exception as error:  # noqa: BLE001 (the program goes on; the report mentions it)
             self.failures.append(failure(error))
             return None

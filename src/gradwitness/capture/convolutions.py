@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 _aten: Any = torch.ops.aten
-_CONVOLUTIONS = (_aten.convolution.default, _aten.convolution_backward.default)
+CONVOLUTIONS = (_aten.convolution.default, _aten.convolution_backward.default)
 _HOW = ("stride", "padding", "dilation", "transposed", "output_padding", "groups")
 
 
-def adds_in_parts(func: Any, bound: Iterable[tuple[str, Any, bool]]) -> bool:
-    """Whether a call is a convolution by one of torch's own kernels, in 16 bits.
+def adds_in_parts(arguments: dict[str, Any]) -> bool:
+    """Whether a convolution runs in 16 bits and by one of torch's own kernels.
 
     Those store partial sums in the tensors' format. Torch uses them where oneDNN does not support
     the format on this processor: float16 on most, bfloat16 on those without AVX-512.
     """
-    if func not in _CONVOLUTIONS:
-        return False
-    arguments = {name: argument for name, argument, _ in bound}
     x, w = arguments["input"], arguments["weight"]
     if w.dtype not in (torch.float16, torch.bfloat16):
         return False

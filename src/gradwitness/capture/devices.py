@@ -104,7 +104,7 @@ class Library:
 _found: list[Library] = []
 
 
-def handed_over(tensor: torch.Tensor, memory: NDArray[Any] | None = None) -> NDArray[Any] | None:
+def handed_over(tensor: torch.Tensor) -> NDArray[Any] | None:
     """Return a plain tensor's numbers: CuPy's where they live, if it takes them, else NumPy's."""
     # A tracer's fake tensor has its memory elsewhere.
     if tensor.is_cuda and is_known(tensor) and tensor.untyped_storage().device.type == "cuda":
@@ -113,7 +113,7 @@ def handed_over(tensor: torch.Tensor, memory: NDArray[Any] | None = None) -> NDA
         there: NDArray[Any] | None = _found[0].take(tensor)
         if there is not None:
             return there
-    return as_array(tensor, memory)
+    return as_array(tensor)
 
 
 def computing() -> AbstractContextManager[Any]:

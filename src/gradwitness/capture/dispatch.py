@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gradwitness.capture.applications import Applications
 from gradwitness.capture.backward_steps import BackwardSteps
-from gradwitness.capture.convolutions import adds_in_parts
+from gradwitness.capture.convolutions import CONVOLUTIONS, adds_in_parts
 from gradwitness.capture.drafts import CallDraft
 from gradwitness.capture.mode import Mode
-from gradwitness.capture.ranks import Arrivals, filled, is_collective
+from gradwitness.capture.ranks import Arrivals, filled
+from gradwitness.capture.schemas import operation, undeclared_writes
 from gradwitness.capture.source import (
     ENGINE,
     is_custom,
@@ -33,36 +33,50 @@ if TYPE_CHECKING:
     from gradwitness.capture.border import Border
     from gradwitness.capture.observer import Audience
     from gradwitness.capture.retention import Retention
+    from gradwitness.capture.schemas import Operation
     from gradwitness.capture.source import ModuleTrail
     from gradwitness.capture.values import ValueStore
-    from gradwitness.rules import Rule
 
 
-_BATCH_NORM = torch.ops.aten.native_batch_norm.default
 _SUM = torch.ops.aten.sum.dim_IntList
 _NUMBER = torch.ops.aten._local_scalar_dense.default
 _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage,
     torch.ops.aten.set_.source_Storage_storage_offset,
 )
-_RESIZE = "inductor.resize_storage_bytes_.default"
 # What runs the backward of a custom function, which may be torch's own.
 _BACKWARD = torch.autograd.function.BackwardCFunction.apply.__code__
+# What is written down as it is.
+_ATOMS = {bool, int, float, complex, str}
 
 
-_name = functools.cache(str)
-
-
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class _Begun:
-    """What is known about a call before it runs."""
+    """What is known about a call before it runs.
 
-    arguments: dict[str, Argument]
-    targets: list[torch.Tensor]
-    written: tuple[str, ...]
+    Attributes
+    ----------
+    node : Node or None
+        Whose backward makes the call.
+    graded, tracked : bool
+        Whether grad mode is on; whether an argument has a gradient.
+    operands : list of int
+    targets, changed : list of Tensor
+        The arguments that it is said to write to, by the names ``written``; all that it changes.
+    live : dict
+        The arguments themselves, where the schema does not say all.
+    """
+
+    operation: Operation
     node: Any
-    tracked: bool
-    bound: list[tuple[str, Any, bool]]
+    graded: bool
+    tracked: bool = False
+    arguments: dict[str, Argument] = field(default_factory=dict)
+    operands: list[int] = field(default_factory=list)
+    targets: list[torch.Tensor] = field(default_factory=list)
+    changed: list[torch.Tensor] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    live: dict[str, Any] = field(default_factory=dict)
 
 
 class DispatchRecorder(Mode):
@@ -102,14 +116,14 @@ class DispatchRecorder(Mode):
         self.read: set[Any] = set()
         # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
-        # By operation: its rule, and the arguments that judging its node uses; None for all.
-        self._used: dict[tuple[str, int], tuple[Rule, Collection[str]] | None] = {}
+        # By operation: the arguments and results that judging its node uses; None for all.
+        self._used: dict[tuple[str, int, int], tuple[Collection[str], Collection[int]] | None] = {}
 
-    def add(self, draft: CallDraft) -> int:
+    def add(self, draft: CallDraft, operands: Iterable[int]) -> int:
         """Write a call down, hold its values for its possible node, and tell the observer."""
         number = len(self.calls)
         self.calls.append(draft)
-        now = {*draft.operands(), *draft.outputs, draft.base}
+        now = {*operands, *draft.outputs, draft.base}
         self._open[number] = (*self._used_by_node(draft, now), *self._needed)
         self._needed = []
         self._retention.hold(now)
@@ -126,16 +140,19 @@ class DispatchRecorder(Mode):
         # What was changed in place may get another history with the next change.
         if draft.writes:
             return now
-        key = draft.op, len(draft.arguments)
+        arguments, outputs = draft.arguments, draft.outputs
+        key = draft.op, len(arguments), len(outputs)
         if key not in self._used:
-            self._used[key] = _used_arguments(draft)
+            self._used[key] = _used_by_rule(draft)
         used = self._used[key]
         if used is None:
             return now
-        rule, names = used
-        outputs = draft.outputs
-        kept = {n for k, n in enumerate(outputs) if rule.keeps(k, len(outputs))}
-        return {*draft.operands(names), *kept, draft.base}
+        names, results = used
+        return {
+            *[n for name in names for n in references(arguments[name])],
+            *[outputs[k] for k in results],
+            draft.base,
+        }
 
     def _free_judged(self) -> None:
         self._retention.drop(self._judged)
@@ -180,7 +197,8 @@ class DispatchRecorder(Mode):
                 grad_enabled=False,
                 backward_of=None,
                 source=self._trail.here(),
-            )
+            ),
+            references(tensor),
         )
         if alone:
             self.close(number)
@@ -193,10 +211,11 @@ class DispatchRecorder(Mode):
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        begun = self._border.take(self._before, func, args, kwargs)
+        border = self._border
+        begun = None if border.failures else border.attempt(self._before, func, args, kwargs)
         result = self._run(func, args, kwargs)
-        if begun is not None:
-            self._border.take(self._write, func, begun, result)
+        if begun is not None and not border.failures:
+            border.attempt(self._write, begun, result)
         if self.steps.under_way:
             self._border.take(self.steps.ran, func, result)
         return result
@@ -204,128 +223,153 @@ class DispatchRecorder(Mode):
     def _before(self, func: Any, args: Any, kwargs: Any) -> _Begun | None:
         """Copy what a call is about to overwrite; return None if it need not be written down."""
         node: Any = torch._C._current_autograd_node()
+        graded, known = torch.is_grad_enabled(), operation(func)
         # Operations inside a backward pass count only if they are themselves differentiable: alone,
         # or in the forward of a custom function that is applied there.
-        applied = not torch.is_grad_enabled() and (node is None or is_innermost_function())
-        recorded = applied or torch.is_grad_enabled() or _talks_in_backward(func, node)
-        bound = _bind(func, args, kwargs)
-        tracked = any(t.requires_grad for _, argument, _ in bound for t in tensors_in(argument))
-        fills = filled(func, bound)
-        written = (*(name for name, _, writes in bound if writes), *fills)
-        arguments = {name: self._argument(a) for name, a, _ in bound} if recorded else {}
-        if recorded and adds_in_parts(func, bound):
-            arguments["in_parts"] = True
+        applied = not graded and (node is None or is_innermost_function())
+        recorded = applied or graded or (known.is_collective and _is_custom_backward(node))
+        begun = _Begun(known, node, graded)
+        if recorded or known.may_write:
+            self._bind(begun, args, kwargs, recorded=recorded)
+        if known.is_peculiar:
+            self._look_closer(begun, known.arguments(args, kwargs), recorded=recorded)
         if applied:
             # Before it runs, since it may write to the function's arguments.
             self._needed += self.applications.note(len(self.calls))
-        targets = [t for _, argument, writes in bound if writes for t in tensors_in(argument)]
-        targets += [tensor for tensors in fills.values() for tensor in tensors]
-        for tensor in (*targets, *_undeclared_writes(func, bound)):
+        for tensor in begun.changed:
             self._values.before_write(tensor)
         if func is _SUM and node is not None and _called_by_engine():
             self.summed = True
-        return _Begun(arguments, targets, written, node, tracked, bound) if recorded else None
+        return begun if recorded else None
 
-    def _write(self, func: Any, begun: _Begun, result: Any) -> None:
-        arguments, targets, written = begun.arguments, begun.targets, begun.written
-        collective = is_collective(func)
-        results: list[Any] = list(targets)
-        if result is not None and not (collective and targets):
-            results = list(tensors_in(result, keep_none=True))
-        if all(tensor is None for tensor in results) and not collective:
+    def _bind(self, begun: _Begun, args: Any, kwargs: Any, *, recorded: bool) -> None:
+        """Go through a call's arguments, and write them down."""
+        given = len(args)
+        for index, parameter in enumerate(begun.operation.parameters):
+            name = parameter.name
+            if index < given:
+                argument = args[index]
+            else:
+                argument = kwargs.get(name, parameter.default) if kwargs else parameter.default
+            written: Argument
+            if isinstance(argument, torch.Tensor):
+                begun.tracked = begun.tracked or argument.requires_grad
+                if parameter.writes:
+                    begun.targets.append(argument)
+                written = self._operand(begun, argument) if recorded else None
+            elif argument is None or (type(argument) in _ATOMS and not parameter.is_tensor):
+                written = argument
+            else:
+                argument = parameter.meant(argument)
+                for tensor in tensors_in(argument):
+                    begun.tracked = begun.tracked or tensor.requires_grad
+                    if parameter.writes:
+                        begun.targets.append(tensor)
+                written = self._argument(begun, argument) if recorded else None
+            if parameter.writes:
+                begun.written.append(name)
+            begun.arguments[name] = written
+        begun.changed = begun.targets
+
+    def _look_closer(self, begun: _Begun, arguments: dict[str, Any], *, recorded: bool) -> None:
+        """Note what a call's schema does not say."""
+        known, begun.live = begun.operation, arguments
+        if recorded and known.func in CONVOLUTIONS and adds_in_parts(arguments):
+            begun.arguments["in_parts"] = True
+        fills = filled(known.name, arguments)
+        begun.written += fills
+        begun.targets += [tensor for tensors in fills.values() for tensor in tensors]
+        begun.changed = [*begun.targets, *undeclared_writes(known, arguments)]
+
+    def _write(self, begun: _Begun, result: Any) -> None:
+        known, arguments, targets = begun.operation, begun.arguments, begun.targets
+        results = _results(begun, result)
+        if not known.is_collective and all(tensor is None for tensor in results):
             # No result to check: `item()`, a profiler's mark.
-            if func is _NUMBER and begun.node is None and not self.applications.running:
+            if known.func is _NUMBER and begun.node is None and not self.applications.running:
                 self._goes_out("item", arguments["self"], alone=True)
             return
-        if func in _FROM_STORAGE:
+        if known.func in _FROM_STORAGE:
             # Data from outside: from a DataLoader's worker.
             return
-        outputs = tuple(None if t is None else self._values.made(t) for t in results)
-        operands = [value for argument in arguments.values() for value in references(argument)]
-        sources, made = self._storages(operands), self._storages(outputs)
-        shares = not written and bool(sources & made)
+        values = self._values
+        outputs = tuple([None if t is None else values.made(t) for t in results])
+        sources, made = values.storages(begun.operands), values.storages(outputs)
         base = targets[0]._base if targets else None
-        seen = torch.is_grad_enabled() or self.applications.running
-        if collective:
-            self._arrivals.collective(func, begun.bound, results, made, result)
+        seen = begun.graded or self.applications.running
+        if known.is_collective:
+            self._arrivals.collective(known.name, begun.live, results, made, result)
         received = self._arrivals.follow(sources, made, tracked=begun.tracked)
         for tensor in targets:
-            self._values.balance.settle_in(tensor, received=received)
-        if collective:
+            values.balance.settle_in(tensor, received=received)
+        if known.is_collective:
             # For autograd, what arrives outside of it is data.
             seen = begun.tracked or self.applications.running
         number = self.add(
             CallDraft(
-                op=_name(func),
+                op=known.name,
                 arguments=arguments,
                 outputs=outputs,
-                writes=written,
-                is_view=shares,
+                writes=tuple(begun.written),
+                is_view=not begun.written and not sources.isdisjoint(made),
                 sequence=torch._C._autograd._get_sequence_nr() - 1,
                 grad_enabled=seen,
                 backward_of=begun.node,
                 source=self._trail.here(),
                 # Numbered now, while it holds what this call left.
-                base=None if base is None else self._values.of(base),
-                alone=torch.is_grad_enabled() and _unpacking_hooks() is None,
-                grad_mode=torch.is_grad_enabled(),
-            )
+                base=None if base is None else values.of(base),
+                alone=begun.graded and _unpacking_hooks() is None,
+                grad_mode=begun.graded,
+            ),
+            begun.operands,
         )
         # In a custom function nothing is tracked, but everything is differentiated.
-        if not (begun.tracked if torch.is_grad_enabled() else seen):
+        if not (begun.tracked if begun.graded else seen):
             self.close(number)
 
     def received(self, tensor: torch.Tensor) -> bool:
         """Whether other processes sent a tensor's numbers."""
-        return self._arrivals.hold(self._storages([self._values.of(tensor)]))
+        return self._arrivals.hold(self._values.storages([self._values.of(tensor)]))
 
-    def _storages(self, values: Iterable[int | None]) -> set[int]:
-        storages = (self._values.storage(value) for value in values if value is not None)
-        return {storage for storage in storages if storage is not None}
+    def _operand(self, begun: _Begun, tensor: torch.Tensor) -> Ref:
+        number = self._values.of(tensor)
+        begun.operands.append(number)
+        if begun.graded and tensor._base is not None and self._values.taken(tensor):
+            # The call that made the view is written down when a backward pass meets its node.
+            self._retention.hold([number])
+            self._shown.append(number)
+        return Ref(number)
 
-    def _argument(self, argument: Any) -> Argument:
+    def _argument(self, begun: _Begun, argument: Any) -> Argument:
         if isinstance(argument, torch.Tensor):
-            number = self._values.of(argument)
-            if torch.is_grad_enabled() and self._values.taken(argument):
-                # The call that made the view is written down when a backward pass meets its node.
-                self._retention.hold([number])
-                self._shown.append(number)
-            return Ref(number)
+            return self._operand(begun, argument)
         if isinstance(argument, (list, tuple)):
-            return tuple(self._argument(element) for element in argument)
+            return tuple([self._argument(begun, element) for element in argument])
         if argument is None or isinstance(argument, (bool, int, float, complex, str)):
             return argument
         return str(argument)
 
 
-def _used_arguments(draft: CallDraft) -> tuple[Rule, Collection[str]] | None:
-    """Return an operation's rule, and the arguments that its derivatives use; None for all."""
+def _results(begun: _Begun, result: Any) -> list[torch.Tensor | None]:
+    """Return what a call returned or changed, if anything."""
+    if result is None or (begun.operation.is_collective and begun.targets):
+        return [*begun.targets]
+    return [result] if isinstance(result, torch.Tensor) else [*tensors_in(result, keep_none=True)]
+
+
+def _used_by_rule(draft: CallDraft) -> tuple[Collection[str], Collection[int]] | None:
+    """Return the arguments and results that an operation's derivatives use; None for all."""
     call = draft.finish(0, None)
     rule = find(call.base_op)
     if rule is None or rule.given:
         return None
-    return rule, vjp_arguments(rule, call)
+    count = len(draft.outputs)
+    return vjp_arguments(rule, call), [k for k in range(count) if rule.keeps(k, count)]
 
 
-def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch.Tensor]:
-    """Return tensors that a call writes or resizes although its schema does not say so."""
-    resizes = _name(func) == _RESIZE
-    if not resizes and func is not _BATCH_NORM:
-        return []
-    arguments = {name: argument for name, argument, _ in bound}
-    if resizes:
-        return [arguments["variable"]]
-    # Running statistics.
-    if not arguments["training"]:
-        return []
-    statistics = (arguments["running_mean"], arguments["running_var"])
-    return [argument for argument in statistics if isinstance(argument, torch.Tensor)]
-
-
-def _talks_in_backward(func: Any, node: Any) -> bool:
-    """Whether a custom function's backward talks to other processes, which no record shows."""
-    custom = isinstance(node, torch.autograd.function.BackwardCFunction)
-    return custom and is_collective(func)
+def _is_custom_backward(node: Any) -> bool:
+    """Whether a custom function's backward runs: no record shows its talk to other processes."""
+    return isinstance(node, torch.autograd.function.BackwardCFunction)
 
 
 def _unpacking_hooks() -> Any:
@@ -344,34 +388,3 @@ def _called_by_engine() -> bool:
         frame = frame.f_back
     # Torch runs deep passes within passes on threads of its own, which begin with the node.
     return True
-
-
-def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
-    """Pair a call's arguments with the schema: name, argument, whether it is written to."""
-    bound = []
-    for index, (name, default, writes, is_tensor, length) in enumerate(_signature(func)):
-        argument = args[index] if index < len(args) else kwargs.get(name, default)
-        if length is not None and isinstance(argument, (list, tuple)) and len(argument) == 1:
-            # One number stands for all axes; the schema says how many.
-            argument = [*argument] * length
-        if is_tensor and isinstance(argument, (bool, int, float, complex)):
-            # A Python number where the schema has a tensor (x - 0.3) still has an edge.
-            argument = torch.tensor(argument, dtype=_IN_DOUBLE.get(type(argument)))
-        bound.append((name, argument, writes))
-    return bound
-
-
-_IN_DOUBLE = {float: torch.float64, complex: torch.complex128}
-
-
-@functools.cache
-def _signature(func: Any) -> list[tuple[str, Any, bool, bool, int | None]]:
-    """Return for each argument: name, default, whether written, whether a tensor, list length."""
-    signature = []
-    for argument in func._schema.arguments:
-        alias = argument.alias_info
-        default = argument.default_value if argument.has_default_value() else None
-        writes = alias is not None and alias.is_write
-        is_tensor = isinstance(argument.type, torch.TensorType)
-        signature.append((argument.name, default, writes, is_tensor, argument.N))
-    return signature

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gradwitness.tape import Argument, Call, Edge, Kind, Node, Source, references
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from gradwitness.tape import Argument, Call, Edge, Kind, Node, Source
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class CallDraft:
     """A call while it is being recorded: its node is found later.
 
@@ -35,11 +32,6 @@ class CallDraft:
     grad_mode: bool = True
     thread: int = field(default_factory=get_ident)
 
-    def operands(self, names: Iterable[str] | None = None) -> Iterator[int]:
-        """Yield the values in its arguments, or in those of some names."""
-        for name in self.arguments if names is None else names:
-            yield from references(self.arguments[name])
-
     def finish(self, number: int, during: int | None) -> Call:
         """Return the frozen call."""
         return Call(
@@ -57,7 +49,7 @@ class CallDraft:
         )
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class NodeDraft:
     """A node while it is being recorded; ``alive`` keeps torch's object, and so its identity."""
 

@@ -52,7 +52,9 @@ class Aside:
 def _put(modes: Sequence[Any], now: Sequence[Any]) -> None:
     """Replace what differs on the thread's stack; the compiler's modes lie below all others."""
     same = 0
-    while same < min(len(now), len(modes)) and now[same] is modes[same]:
+    for mode, other in zip(modes, now, strict=False):
+        if mode is not other:
+            break
         same += 1
     for _ in now[same:]:
         _pop_torch_dispatch_stack(None)

@@ -43,6 +43,8 @@ class BackwardRecorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func not in _LOOKED_AT:
+            return func(*args, **kwargs)
         border = self._context.border
         entry = ENTRIES.get(func)
         if entry is None:
@@ -100,6 +102,9 @@ _WAYS_OUT: dict[Any, str] = {
         "__int__",
     )
 }
+
+# All that the mode does not just run.
+_LOOKED_AT = {*ENTRIES, *_WAYS_OUT, *ASSIGNMENTS, torch.Tensor.register_hook}
 
 # Those that return the memory as an object, which can be resized.
 _LENDING = ("untyped_storage", "storage", "share_memory_")

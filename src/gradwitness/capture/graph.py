@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from collections import defaultdict
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from gradwitness.rules.registry import node_name
 from gradwitness.tape import Edge, Kind, Ref, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from gradwitness.capture.dispatch import DispatchRecorder
     from gradwitness.capture.values import ValueStore
@@ -47,12 +48,11 @@ class GraphRecorder:
         """Return a node's number, or None if no walk has met it."""
         return self._numbers.get(node)
 
-    def calls_of(self, number: int) -> Iterator[int]:
-        """Yield the calls that only this node differentiates."""
+    def calls_of(self, number: int) -> list[int]:
+        """Return the calls that only this node differentiates."""
         draft = self.nodes[number]
-        if draft.call is not None:
-            yield draft.call
-        yield from (call for call in draft.inner if self._calls[call].node == number)
+        own = [] if draft.call is None else [draft.call]
+        return own + [call for call in draft.inner if self._calls[call].node == number]
 
     def walk(self, roots: Iterable[Any]) -> list[int]:
         """Give every node that the roots reach a number; return the new ones."""
@@ -62,15 +62,18 @@ class GraphRecorder:
         for node in waiting:
             if node in self._numbers:
                 continue
-            self._numbers[node] = len(self.nodes)
+            # By its identity, too.
+            self._numbers[node] = self._numbers[identity(node)] = len(self.nodes)
             new.append(len(self.nodes))
             self.nodes.append(NodeDraft(node, node.name().rpartition("::")[2]))
-            waiting.extend(target for target, _ in node.next_functions if target is not None)
+            waiting += [target for target, _ in node.next_functions if target is not None]
         for number in new:
             draft = self.nodes[number]
             draft.edges = tuple(
-                None if target is None else Edge(self._numbers[target], index)
-                for target, index in draft.alive.next_functions
+                [
+                    None if target is None else Edge(self._numbers[target], index)
+                    for target, index in draft.alive.next_functions
+                ]
             )
         self._join(new)
         return new
@@ -78,9 +81,9 @@ class GraphRecorder:
     def _join(self, new: list[int]) -> None:
         self._order.read()
         histories = list(self._values.histories())
-        owners: Owners = {}
+        owners: Owners = defaultdict(set)
         for node, _, value in histories:
-            owners.setdefault(value, set()).add(node)
+            owners[value].add(node)
         for number in new:
             draft = self.nodes[number]
             if self._saved:
@@ -123,9 +126,10 @@ class GraphRecorder:
         """
         found: dict[int, bool] = {}
         for thread in self._order.threads.values():
-            candidates = self._candidates(draft, thread)
-            for call in filter(partial(self._may_make, draft.name), candidates):
+            for call in self._candidates(draft, thread):
                 maker = self._calls[call]
+                if not _may_make(draft.name, maker):
+                    continue
                 made = (maker.base,) if draft.name == _COPY_SLICES else maker.outputs
                 nodes = {node for value in made for node in owners.get(value, ())}
                 if not nodes or identity(draft.alive) in nodes:
@@ -134,13 +138,6 @@ class GraphRecorder:
         known = [call for call, is_known in found.items() if is_known]
         left = known or list(found)
         return left[0] if len(left) == 1 else None
-
-    def _may_make(self, name: str, call: int) -> bool:
-        maker = self._calls[call]
-        if name == _COPY_SLICES:
-            # A custom function's last write is not all that the function did.
-            return bool(maker.writes) and maker.grad_mode
-        return _same_operation(name, maker.op)
 
     def _candidates(self, draft: NodeDraft, thread: Thread) -> list[int]:
         """Return the calls of a thread that may have made a node.
@@ -153,11 +150,8 @@ class GraphRecorder:
         if draft.name == _COPY_SLICES:
             # Made right after the node of the operation that it wraps.
             return list(thread.at(sequence - 1))
-        rebuilt = {
-            target._sequence_nr()
-            for target, _ in draft.alive.next_functions
-            if target is not None and target.name().startswith("AsStrided")
-        }
+        targets = [self.nodes[edge.node] for edge in draft.edges if edge is not None]
+        rebuilt = [t.alive._sequence_nr() for t in targets if t.name.startswith("AsStrided")]
         while sequence + 1 in rebuilt:
             sequence += 1
         copied = [
@@ -169,13 +163,12 @@ class GraphRecorder:
 
     def _find_outputs(self, histories: Iterable[tuple[Any, int, int]]) -> None:
         """Learn from each tensor which node it belongs to, or belonged to before a write."""
-        known = {identity(draft.alive): number for number, draft in enumerate(self.nodes)}
         for node, index, value in histories:
-            number = known.get(node)
+            number = self._numbers.get(node)
             if number is None:
                 continue
             outputs = self.nodes[number].outputs
-            outputs.extend([None] * (index + 1 - len(outputs)))
+            outputs += [None] * (index + 1 - len(outputs))
             if outputs[index] is None:
                 outputs[index] = value
 
@@ -227,7 +220,8 @@ class GraphRecorder:
                 backward_of=None,
                 source=Source(),
                 node=number,
-            )
+            ),
+            [base],
         )
 
     def _saved_tensors(self, node: Any) -> Iterable[tuple[str, int | None]]:
@@ -237,6 +231,13 @@ class GraphRecorder:
             saved = getattr(node, attribute)
             if isinstance(saved, torch.Tensor):
                 yield attribute.removeprefix(_SAVED), self._values.of(saved)
+
+
+def _may_make(name: str, maker: CallDraft) -> bool:
+    if name == _COPY_SLICES:
+        # A custom function's last write is not all that the function did.
+        return bool(maker.writes) and maker.grad_mode
+    return _same_operation(name, maker.op)
 
 
 @cache

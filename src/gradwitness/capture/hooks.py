@@ -31,12 +31,13 @@ def put_first(handle: Any) -> Any:
     return handle
 
 
-def hooks_of_node(edge: Edge, arrival: Any, leaving: Any) -> Iterator[tuple[Edge, str]]:
+def hooks_of_node(node: int, arrival: Any, leaving: Any) -> Iterator[tuple[Edge, str]]:
     """Yield the program's own hooks on a node that has just got the recorder's."""
     for handle, prefix in ((arrival, ""), (leaving, LEAVING)):
-        for key, hook in list(handle.hooks_dict_ref().items()):
+        hooks = handle.hooks_dict_ref()
+        for key, hook in list(hooks.items()) if len(hooks) > 1 else ():
             if key != handle.id and not is_ours(hook):
-                yield from ((edge, prefix + text) for text in _users(hook))
+                yield from ((Edge(node, 0), prefix + text) for text in _users(hook))
 
 
 def is_ours(hook: Any) -> bool:

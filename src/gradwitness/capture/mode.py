@@ -10,25 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gradwitness.capture.schemas import operation
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_COUNTS = torch._C.DispatchKey.ADInplaceOrView
-_LAZY = (
-    torch._C.DispatchKey.Conjugate,
-    torch._C.DispatchKey.Negative,
-    torch._C.DispatchKey.ZeroTensor,
-)
-
-
-@functools.cache
-def _keys(func: Any) -> tuple[torch._C.DispatchKey, ...]:
-    """Return the keys that torch would not exclude while an operation runs."""
-    if not func._schema.is_mutable:
-        return _LAZY
-    # A kernel that counts changes has run before the mode, and excludes the key for what follows.
-    counted = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "ADInplaceOrView")
-    return _LAZY if counted else (*_LAZY, _COUNTS)
 
 
 @functools.cache
@@ -60,7 +45,7 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         count what they change in place (``_foreach_mul_``).
         """
         with torch._C._PreserveDispatchKeyGuard():
-            for key in _keys(func):
+            for key in operation(func).keys:
                 torch._C._dispatch_tls_set_dispatch_key_excluded(key, False)
             return func(*args, **kwargs)
 

@@ -51,11 +51,14 @@ class CallOrder:
             if call.sequence < 0:
                 # Before the first node, or added for a view that torch rebuilds.
                 continue
-            thread = self.threads.setdefault(call.thread, Thread())
+            if call.thread not in self.threads:
+                self.threads[call.thread] = Thread()
+            thread = self.threads[call.thread]
             thread.calls.append(number)
             thread.sequences.append(call.sequence)
-            made = (value for value in (*call.outputs, call.base) if value is not None)
-            self._makers.update(dict.fromkeys(made, number))
+            for value in (*call.outputs, call.base):
+                if value is not None:
+                    self._makers[value] = number
         self._read = len(self._calls)
 
     def making(self, values: Iterable[int], sequence: int) -> Sequence[int]:

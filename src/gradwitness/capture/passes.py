@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from gradwitness.capture.engine_run import EngineRun
 from gradwitness.capture.entries import Request
 from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
 from gradwitness.capture.source import tensors_in
+from gradwitness.capture.visits import Visit
 from gradwitness.tape import AFTERWARDS, Edge, Kind, LeafUpdate, NodeRun, Sweep
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class SweepDraft:
         self._request = Request([], [], None, retains=True, creates=False)
         self._aside = Aside()
         self._run = EngineRun()
-        # Nodes that run no code of the program's, nor have hooks of the program's.
+        # Nodes that run no code of the program's; those that have no hooks of the program's, either.
+        self._alone: set[int] = set()
         self._bare: set[int] = set()
         self._handles: list[Any] = []
         self._roots: list[tuple[Edge, int | None]] = []
@@ -95,7 +97,7 @@ class SweepDraft:
         self._node_runs: list[NodeRun] = []
         self._leaves: list[LeafUpdate] = []
         # Values held until they arrive, by destination.
-        self._sent: dict[tuple[int, int], list[int]] = {}
+        self._sent: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
 
     def start(self, request: Callable[[], Request]) -> None:
         """Walk the graph and put a hook before and after every node."""
@@ -120,7 +122,7 @@ class SweepDraft:
         self._run.begin(roots, {edge.node for edge, _ in self._roots})
         reached = self._reached(nodes)
         for number in reached:
-            self._handles += self._hooks_on(number)
+            self._hook(number)
         self._hooks += tuple(self._program_hooks())
         for number in reached:
             self._handles += self._first_after(number)
@@ -130,40 +132,43 @@ class SweepDraft:
         self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
         self._begun = True
 
-    def _hooks_on(self, number: int) -> Iterator[Any]:
+    def _hook(self, number: int) -> None:
         """Put hooks around a node, and around the hooks that the program has on it."""
-        node = self._graph.nodes[number].alive
-        arrival = node.register_prehook(lambda arriving: self._arrive(number, arriving))
-        yield arrival
-        leaving = node.register_hook(lambda outgoing, _: self._leave(number, outgoing))
-        yield leaving
-        own = tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
+        node, handles = self._graph.nodes[number].alive, self._handles
+        visit = Visit(number, self._arrive, self._leave)
+        handles.append(visit)
+        own = tuple(hooks_of_node(number, *visit.begin(node)))
         if own:
             self._hooks += own
-            yield put_first(node.register_prehook(lambda _: self._see_within(number)))
+            handles.append(put_first(node.register_prehook(lambda _: self._see_within(number))))
         if not self._is_alone(number):
             return
+        self._alone.add(number)
         if not own:
             # No code of the program's runs between our hooks.
             self._bare.add(number)
             return
-        yield node.register_prehook(lambda _: self._attempt(number, self._aside.step))
-        yield put_first(node.register_hook(lambda _, __: self._attempt(number, self._aside.back)))
+        step, back = self._aside.step, self._aside.back
+        handles.append(node.register_prehook(lambda _: self._attempt(number, step)))
+        handles.append(put_first(node.register_hook(lambda _, __: self._attempt(number, back))))
 
     def _runs(self, number: int) -> bool:
         """Whether this pass runs the node: one within it may, or one of another thread."""
-        passes = (sweep for sweep in reversed(self._running) if sweep._run.reaches(number))
-        runs = next(passes, None)
-        if runs is None:
-            self._run.shares(number)
-        return runs is self
+        for sweep in reversed(self._running):
+            if sweep._run.reaches(number):
+                return sweep is self
+        self._run.shares(number)
+        return False
 
     def _attempt(self, number: int, step: Callable[..., Any], *args: Any) -> None:
         """Take a step if this pass runs the node."""
-        if self._runs(number):
-            leaf = self._graph.nodes[number].kind == Kind.ACCUMULATE
-            with self._run.reading if leaf else nullcontext():
+        if not self._runs(number):
+            return
+        if self._graph.nodes[number].kind == Kind.ACCUMULATE:
+            with self._run.reading:
                 self._border.attempt(step, number, *args)
+        else:
+            self._border.attempt(step, number, *args)
 
     def _see_within(self, number: int) -> None:
         """Enter the mode that records passes, which is off while one runs."""
@@ -277,7 +282,7 @@ class SweepDraft:
     def _send(self, edge: Edge, value: int | None) -> None:
         if value is not None:
             self._retention.hold([value])
-            self._sent.setdefault((edge.node, edge.index), []).append(value)
+            self._sent[edge.node, edge.index].append(value)
 
     def _arrive(self, number: int, gradients: Any) -> None:
         self._attempt(number, self._before_node, gradients)
@@ -319,69 +324,74 @@ class SweepDraft:
 
     def _node_ran(self, number: int, gradients: Any) -> None:
         outgoing = self._recorded(gradients)
-        draft = self._graph.nodes[number]
+        draft, dispatch = self._graph.nodes[number], self._dispatch
+        custom, leaf = draft.kind == Kind.CUSTOM, draft.kind == Kind.ACCUMULATE
         arrived = self._incoming.pop(number)
-        self._outside.node_ran(number)
-        # A backward may write to its arguments through NumPy, too.
-        prints = self._prints.pop(number, ())
-        changed = tuple(
-            index
-            for index, value in enumerate(arrived)
-            if value is not None
-            # A gradient becomes the leaf's own, which the program's hooks may change.
-            and draft.kind != Kind.ACCUMULATE
-            and (
-                self._values.is_overwritten(value)
-                or (prints and prints[index] != self._print(value))
-            )
-        )
-        # Built-in nodes rely on autograd to undo their broadcasting.
-        summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
-        self._dispatch.summed = False
+        if custom:
+            self._outside.node_ran(number)
         node_run = NodeRun(
             number,
             arrived,
             outgoing,
-            changed,
-            summed,
-            after=len(self._dispatch.calls),
-            seen=not self._is_alone(number),
-            steps=self._dispatch.steps.end(number, gradients) if draft.kind == Kind.CUSTOM else (),
+            # A gradient becomes the leaf's own, which the program's hooks may change.
+            () if leaf else self._changed(number, arrived),
+            # Built-in nodes rely on autograd to undo their broadcasting.
+            summed=dispatch.summed and custom,
+            after=len(dispatch.calls),
+            seen=number not in self._alone,
+            steps=dispatch.steps.end(number, gradients) if custom else (),
         )
+        dispatch.summed = False
         self._node_runs.append(node_run)
         for edge, value in zip(draft.edges, outgoing, strict=False):
             if edge is not None:
                 self._send(edge, value)
-        update = None
-        needed: Values = node_run.incoming
-        if draft.kind == Kind.ACCUMULATE:
-            leaf = draft.alive.variable
-            if number in self._run.shared:
-                self._values.balance.share(leaf, self._number)
-            grad, seen = leaf.grad, self._accumulated.pop(number, None)
-            after = None if grad is None else self._values.of(grad)
-            self._values.balance.settle(leaf, self._number)
-            self._retention.hold([after])
-            needed = (*needed, after, seen)
-            if seen is not None and (grad is None or not grad.any()):
-                # A hook has used it: an optimizer within the backward pass.
-                after = seen
-            update = LeafUpdate(number, self._before.pop(number), after)
+        update, needed = None, [*arrived]
+        if leaf:
+            update, held = self._accumulation(number, draft.alive.variable)
             self._leaves.append(update)
-            needed = (*needed, update.before)
+            needed += held
         self._audience.tell(lambda o: o.node_ran(self._number, node_run, update))
+        for index in range(len(arrived)):
+            needed += self._sent.pop((number, index), ())
         self._retention.drop(needed)
-        for index in range(len(node_run.incoming)):
-            self._retention.drop(self._sent.pop((number, index), ()))
         if not self._request.retains:
             for call in self._graph.calls_of(number):
-                self._dispatch.close(call)
+                dispatch.close(call)
+
+    def _changed(self, number: int, arrived: Values) -> tuple[int, ...]:
+        """Return which of the gradients that arrived were written to."""
+        is_overwritten = self._values.is_overwritten
+        # A backward may write to its arguments through NumPy, too.
+        prints = self._prints.pop(number, ())
+        changed = [
+            index
+            for index, value in enumerate(arrived)
+            if value is not None
+            and (is_overwritten(value) or (prints and prints[index] != self._print(value)))
+        ]
+        return tuple(changed)
+
+    def _accumulation(self, number: int, leaf: torch.Tensor) -> tuple[LeafUpdate, Values]:
+        """Return what was added to a leaf's ``.grad``, and the values that are held for it."""
+        if number in self._run.shared:
+            self._values.balance.share(leaf, self._number)
+        grad, seen = leaf.grad, self._accumulated.pop(number, None)
+        after = None if grad is None else self._values.of(grad)
+        self._values.balance.settle(leaf, self._number)
+        self._retention.hold([after])
+        before, held = self._before.pop(number), (after, seen)
+        if seen is not None and (grad is None or not grad.any()):
+            # A hook has used it: an optimizer within the backward pass.
+            after = seen
+        return LeafUpdate(number, before, after), (*held, before)
 
     def _print(self, number: int | None) -> int:
         return 0 if number is None else fingerprint(self._values.value(number))
 
     def _recorded(self, gradients: Any) -> Values:
-        return tuple(self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients)
+        number = self._values.of
+        return tuple([number(g) if isinstance(g, torch.Tensor) else None for g in gradients])
 
 
 def edge_of(tensor: torch.Tensor) -> Any:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 from torch import distributed
 
 from gradwitness.capture.source import tensors_in
-from gradwitness.tape import COLLECTIVES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,9 +14,6 @@ if TYPE_CHECKING:
     import torch
 
     from gradwitness.capture.values import ValueStore
-
-    # A call's arguments: name, argument, whether its schema says that it is written to.
-    Bound = list[tuple[str, Any, bool]]
 
 _WAIT = "_c10d_functional.wait_tensor.default"
 
@@ -49,20 +44,13 @@ def _sent_in(group: Any) -> int:
         return 0
 
 
-@functools.cache
-def is_collective(func: Any) -> bool:
-    """Whether an operation talks to other processes."""
-    return str(func).startswith(COLLECTIVES)
-
-
-def filled(func: Any, bound: Bound) -> dict[str, list[torch.Tensor]]:
+def filled(operation: str, arguments: dict[str, Any]) -> dict[str, list[torch.Tensor]]:
     """Return by argument what an operation of ``c10d`` fills: their schemas do not say so."""
-    name = str(func) if is_collective(func) else ""
-    if not name.startswith("c10d.") or name.startswith("c10d.send"):
+    if not operation.startswith("c10d.") or operation.startswith("c10d.send"):
         return {}
     return {
         name: list(tensors_in(argument))
-        for name, argument, _ in bound
+        for name, argument in arguments.items()
         if name.startswith("output") or name == "tensors"
     }
 
@@ -125,21 +113,26 @@ class Arrivals:
 
     def follow(self, sources: set[int], results: set[int], *, tracked: bool) -> bool:
         """Follow an operation; return whether something that arrived went into it."""
-        arrived = self.hold(sources)
+        arrived = not self._storages.isdisjoint(sources)
         if arrived and not tracked:
             self._storages |= results
         return arrived
 
     def collective(
-        self, func: Any, bound: Bound, tensors: list[Any], storages: set[int], result: Any
+        self,
+        operation: str,
+        arguments: dict[str, Any],
+        tensors: list[Any],
+        storages: set[int],
+        result: Any,
     ) -> None:
         """Note what a collective that has begun will fill, and when that may be read."""
-        if not _is_alone(bound):
+        if not _is_alone(arguments):
             self._storages |= storages
         work = _work(result)
         is_done: Callable[[], bool] = work.is_completed if work is not None else _never
         for tensor in tensors:
-            if str(func) == _WAIT:
+            if operation == _WAIT:
                 self._values.arrived(tensor)
             else:
                 self._values.in_flight(tensor, is_done)
@@ -158,9 +151,9 @@ def _work(result: Any) -> Any:
         return None
 
 
-def _is_alone(bound: Bound) -> bool:
+def _is_alone(arguments: dict[str, Any]) -> bool:
     """Whether a collective's group has one process."""
-    for name, argument, _ in bound:
+    for name, argument in arguments.items():
         try:
             if name == "process_group":
                 return bool(distributed.ProcessGroup.unbox(argument).size() == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Retention:
         self.complete = True
         self._values = values
         self._room = room
-        self._needed: dict[int, int] = {}
+        self._needed: defaultdict[int, int] = defaultdict(int)
         self._spare: set[int] = set()
         # The memory of spare values, and its bytes.
         self._memory: dict[object, int] = {}
@@ -39,22 +40,24 @@ class Retention:
 
     def hold(self, numbers: Iterable[int | None]) -> None:
         """Count one more step that needs these values."""
+        needed = self._needed
         for number in numbers:
             if number is not None:
-                self._needed[number] = self._needed.get(number, 0) + 1
+                needed[number] += 1
 
     def drop(self, numbers: Iterable[int | None]) -> None:
         """Count one step less; free values that no step needs."""
         if self._room is None:
             return
-        spare = []
+        needed, spare = self._needed, []
         for number in numbers:
             if number is None:
                 continue
-            left = self._needed.pop(number, 0) - 1
+            left = needed[number] - 1
             if left > 0:
-                self._needed[number] = left
+                needed[number] = left
             else:
+                del needed[number]
                 spare.append(number)
         if self.complete:
             self._spare.update(spare)

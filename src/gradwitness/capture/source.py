@@ -45,16 +45,21 @@ def is_program(code: CodeType) -> bool:
     return not is_skipped(file) and not (file.startswith("<") and file_of(code) == file)
 
 
-def user_line(frame: FrameType | None = None) -> str:
-    """Return ``file:line`` of the innermost frame, from one on, outside torch and this package."""
-    frame = frame or sys._getframe(1)
+def user_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the innermost frame, from one on, outside torch and this package."""
     while frame is not None:
         code = frame.f_code
         # Most frames are torch's: that is asked first.
         if not is_skipped(code.co_filename) and is_program(code):
-            return f"{file_of(code)}:{frame.f_lineno}"
+            return frame
         frame = frame.f_back
-    return ""
+    return None
+
+
+def user_line(frame: FrameType | None = None) -> str:
+    """Return ``file:line`` of the innermost frame, from one on, outside torch and this package."""
+    frame = user_frame(frame or sys._getframe(1))
+    return "" if frame is None else f"{file_of(frame.f_code)}:{frame.f_lineno}"
 
 
 def raised_at(error: BaseException) -> str:
@@ -132,6 +137,7 @@ class ModuleTrail:
         self._names: dict[int, str] = {}
         self._held: list[torch.nn.Module] = []
         self._handles: list[RemovableHandle] = []
+        self._sources: dict[tuple[str, str, int], Source] = {}
 
     def start(self, paths: FastPaths) -> None:
         """Start following every module of the process."""
@@ -166,10 +172,15 @@ class ModuleTrail:
 
     def here(self) -> Source:
         """Return the running module and line."""
-        line = user_line()
+        frame = user_frame(sys._getframe(1))
+        module = self._trail[-1] if self._trail else ""
+        key = module, *(("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno))
+        source = self._sources.get(key)
+        if source is None:
+            source = self._sources[key] = Source(module, "" if frame is None else user_line(frame))
         self._compiled.keep_away()
-        self._compiled.look(line)
-        return Source(self._trail[-1] if self._trail else "", line)
+        self._compiled.look(source.line)
+        return source
 
     def _enter(self, module: torch.nn.Module) -> None:
         if not self._is_recorded():

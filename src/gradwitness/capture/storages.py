@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from gradwitness.capture.arrays import bytes_of, is_mirrored, whereabouts
+from gradwitness.capture.arrays import bytes_at, is_mirrored, whereabouts
 from gradwitness.capture.devices import copied, handed_over
 from gradwitness.engine.distant import at_hand
 from gradwitness.tape import Value
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-    from torch.multiprocessing.reductions import StorageWeakRef
 
     from gradwitness.tape import Layout
 
+_FREE: Callable[[int], None] = torch.UntypedStorage._free_weak_ref
 
-@dataclass
+
+@dataclass(slots=True, eq=False)
 class Draft:
     """A value while it is being recorded: its array may yet be replaced by a copy."""
 
@@ -39,11 +40,11 @@ class Draft:
     mirrored: bool = False
     freed: bool = False
     sparse: int = 0
-    objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
+    objects: tuple[int, ...] = ()  # the tensors that are held for it, by id
 
-    def read(self, tensor: torch.Tensor, memory: NDArray[np.uint8] | None = None) -> None:
+    def read(self, tensor: torch.Tensor) -> None:
         """Take a tensor's numbers, from its memory or a copy."""
-        self.array, self.freed = handed_over(tensor, memory), False
+        self.array, self.freed = handed_over(tensor), False
         # The array of a lazy view is a copy: its memory holds other numbers.
         self.mirrored = is_mirrored(tensor)
         # So is what was brought to the host from elsewhere.
@@ -56,46 +57,65 @@ class Draft:
         return at_hand(Value(number, self.shape, self.dtype, self.array, at, *named))
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Storage:
     """One piece of memory; ``epoch`` counts the writes to it.
 
-    The weak reference keeps its address from being reused, ``memory`` its content too, unless the
-    program resizes it: then its bytes lie elsewhere than at ``extent``. The arrays of its values
-    are parts of ``bytes``.
+    ``memory`` keeps its content, unless the program resizes it: then its bytes lie elsewhere than
+    at ``extent``. Once that is let go, a weak reference still keeps its address from being reused.
+    The arrays of its values are parts of ``bytes``.
     """
 
     number: int
-    address: StorageWeakRef
+    address: int
     memory: Any = None
+    weak: int | None = None
     extent: tuple[int, int] | None = None
     bytes: NDArray[np.uint8] | None = None
     epoch: int = 0
-    drafts: list[Draft] = field(default_factory=list)
+    drafts: tuple[Draft, ...] = ()
     lent: bool = False
     # For each collective that fills it: whether it is done; and the values not read before.
-    filling: list[Callable[[], bool]] = field(default_factory=list)
-    waiting: list[tuple[Draft, torch.Tensor]] = field(default_factory=list)
+    filling: tuple[Callable[[], bool], ...] = ()
+    waiting: tuple[tuple[Draft, torch.Tensor], ...] = ()
 
     def take(self, memory: torch.UntypedStorage) -> None:
         """Hold the memory, where it lies now."""
-        self.memory, self.extent, self.bytes = memory, whereabouts(memory), bytes_of(memory)
+        self.memory, self.extent = memory, whereabouts(memory)
+        self.bytes = bytes_at(memory, self.extent)
 
     def let_go(self) -> None:
         """Hold the memory no longer."""
+        if self.weak is None and self.memory is not None:
+            self.weak = self.memory._weak_ref()
         self.memory = self.bytes = None
+
+    def __del__(self, free: Callable[[int], None] = _FREE) -> None:
+        """Let another have the address."""
+        if self.weak is not None:
+            free(self.weak)
+
+    def has_moved(self) -> bool:
+        """Whether the program has resized the memory unseen."""
+        memory = self.memory
+        if memory is None or self.extent is None:
+            return False
+        try:
+            return (memory.data_ptr(), memory.nbytes()) != self.extent
+        except RuntimeError:
+            return True
 
     def keep(self, draft: Draft) -> None:
         """Keep a value's numbers: in this memory or, if it is lent, in a copy."""
         if self.lent:
             keep_copy(draft)
         else:
-            self.drafts.append(draft)
+            self.drafts = (*self.drafts, draft)
 
     def wait(self, draft: Draft, tensor: torch.Tensor) -> None:
         """Leave a value unread for now."""
         draft.array, draft.freed = None, True
-        self.waiting.append((draft, tensor))
+        self.waiting = (*self.waiting, (draft, tensor))
 
     def settle(self) -> None:
         """Read what waits once every collective that fills this memory is done."""
@@ -104,13 +124,22 @@ class Storage:
 
     def filled(self) -> None:
         """Read what waits."""
-        self.filling.clear()
+        self.filling = ()
         for draft, tensor in self.waiting:
             # Those released in the meantime are held by no object.
             if draft.objects:
                 draft.read(tensor)
                 self.keep(draft)
-        self.waiting.clear()
+        self.waiting = ()
+
+
+def look(storage: Storage) -> None:
+    """Drop the values of a storage that the program has resized unseen."""
+    if storage.filling:
+        storage.settle()
+    if storage.has_moved():
+        drop(storage)
+        storage.take(storage.memory)
 
 
 def drop(storage: Storage) -> None:
@@ -118,8 +147,8 @@ def drop(storage: Storage) -> None:
     for draft in storage.drafts:
         if not (draft.copied or draft.mirrored):
             draft.array, draft.freed = None, True
-    storage.drafts.clear()
-    storage.waiting.clear()
+    storage.drafts = ()
+    storage.waiting = ()
     storage.epoch += 1
 
 

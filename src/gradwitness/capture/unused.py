@@ -19,11 +19,13 @@ def unused_results(
     values: ValueStore, graph: GraphRecorder, dispatch: DispatchRecorder
 ) -> Iterable[tuple[str, str]]:
     """Yield name and line of each function applied for gradients that nothing used."""
-    used = {n for call in dispatch.calls for a in call.arguments.values() for n in references(a)}
     results: dict[Any, set[int]] = {}
     for node, _, value in values.histories():
         if is_custom(node) and graph.number(node) is None and node not in dispatch.read:
             results.setdefault(node, set()).add(value)
+    if not results:
+        return
+    used = {n for call in dispatch.calls for a in call.arguments.values() for n in references(a)}
     makers = {n: k for k, call in enumerate(dispatch.calls) for n in call.outputs}
     for node, numbers in results.items():
         made = [makers[n] for n in numbers if n in makers]

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import sys
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from gradwitness.capture.arrays import (
     address,
     dtype_name,
+    is_mirrored,
     is_plain,
+    lying_in,
     shape_of,
-    whereabouts,
 )
 from gradwitness.capture.balance import Balance
 from gradwitness.capture.sparse import dense, is_sparse, version
-from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy
+from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy, look
 from gradwitness.tape import Layout
 
 if TYPE_CHECKING:
@@ -27,7 +28,27 @@ if TYPE_CHECKING:
 
     from gradwitness.tape import Value
 
-    Held = Callable[[], torch.Tensor | None]
+
+@dataclass(slots=True, eq=False)
+class _Known:
+    """What is known of a tensor object: its value, and how often its memory was written to before.
+
+    It is held or, by a weak reference, watched: not both, since torch swaps no tensor that has one.
+    """
+
+    value: int
+    epoch: int
+    held: torch.Tensor | None
+    watched: Callable[[], torch.Tensor | None] = lambda: None
+
+    def tensor(self) -> torch.Tensor | None:
+        """Return the tensor unless it is gone."""
+        return self.watched() if self.held is None else self.held
+
+    def let_go(self) -> None:
+        """Hold the tensor no longer."""
+        if self.held is not None:
+            self.held, self.watched = None, weakref.ref(self.held)
 
 
 class ValueStore:
@@ -48,7 +69,7 @@ class ValueStore:
         self._drafts: list[Draft] = []
         self._storages: dict[int, Storage] = {}
         self._in_order: list[Storage] = []
-        self._by_object: dict[int, tuple[Held, int, int]] = {}
+        self._by_object: dict[int, _Known] = {}
         self._by_key: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
         self._past: list[tuple[Any, int, int]] = []
@@ -60,9 +81,9 @@ class ValueStore:
             return
         self._names[id(tensor)] = (tensor, name)
         # A model built inside the block has values already.
-        entry = self._by_object.get(id(tensor))
-        if entry is not None and entry[0]() is tensor:
-            self._drafts[entry[1]].name = name
+        known = self._by_object.get(id(tensor))
+        if known is not None and known.tensor() is tensor:
+            self._drafts[known.value].name = name
 
     def leaf(self, tensor: torch.Tensor) -> int:
         """Return the number of a tensor that collects a gradient, and mark it as a leaf."""
@@ -73,32 +94,34 @@ class ValueStore:
     def of(self, tensor: torch.Tensor) -> int:
         """Return the current number of a tensor; a new tensor gets one."""
         storage = self._storage(tensor)
-        epoch = self._epoch(tensor) if storage is None else storage.epoch
-        held, number, known = self._by_object.get(id(tensor), _NOWHERE)
-        met = known == epoch and held() is tensor and self._lies(storage, number)
-        if met and self._drafts[number].objects:
-            return number
+        epoch = _version(tensor) if storage is None else storage.epoch
+        known = self._by_object.get(id(tensor))
+        met = known is not None and known.epoch == epoch
+        met = met and (known.held is tensor or known.tensor() is tensor)
+        if known is not None and met:
+            number, draft = known.value, self._drafts[known.value]
+            # Whether it still lies where its value did: ``.data`` may have changed.
+            layout = draft.layout
+            met = layout is None or (storage is not None and layout.storage == storage.number)
+            if met and draft.objects:
+                return number
         if not met:
-            number, known = self._by_key.get(self._key(tensor), (0, -1))
-            if known != epoch:
-                return self._new(tensor, made=False)
-        self._meet(tensor, number, epoch)
-        draft, named = self._drafts[number], self._names.get(id(tensor))
+            number, last = self._by_key.get(self._key(tensor, storage), (0, -1))
+            if last != epoch:
+                return self._new(tensor, storage, made=False)
+            draft = self._drafts[number]
+        self._meet(tensor, draft, number, epoch)
+        named = self._names.get(id(tensor))
         if named is not None and not draft.name:
             # Its value was made through another tensor of the same memory: `.data`.
             draft.name = named[1]
         if draft.array is None:
-            self._attach(draft, tensor)
+            self._attach(draft, tensor, storage)
         return number
-
-    def _lies(self, storage: Storage | None, value: int) -> bool:
-        """Whether a tensor still lies where its value did: ``.data`` may have changed."""
-        layout = self._drafts[value].layout
-        return layout is None or (storage is not None and layout.storage == storage.number)
 
     def made(self, tensor: torch.Tensor) -> int:
         """Give a new number to a tensor that a call has just made or changed."""
-        return self._new(tensor, made=True)
+        return self._new(tensor, self._storage(tensor), made=True)
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """Copy the recorded values of a tensor's memory, which is about to be overwritten."""
@@ -106,16 +129,17 @@ class ValueStore:
         storage = self._storage(tensor)
         if storage is None:
             return
-        self._remember(tensor._base if tensor._base is not None else tensor)
+        base = tensor._base
+        self._remember_of(tensor if base is None else base)
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
-            for key in self._by_object.keys() & draft.objects:
-                self._remember(self._by_object[key][0]())
+            for key in draft.objects:
+                self._remember(self._by_object.get(key))
             keep_copy(draft)
         storage.epoch += 1
-        storage.waiting.clear()
+        storage.waiting = ()
         # Copies need no tracking.
-        storage.drafts.clear()
+        storage.drafts = ()
 
     def lend(self, tensor: torch.Tensor) -> None:
         """Copy the values of a tensor's memory, now and later: it may be resized unseen."""
@@ -125,15 +149,15 @@ class ValueStore:
         storage.lent = True
         for draft in storage.drafts:
             keep_copy(draft)
-        storage.drafts.clear()
+        storage.drafts = ()
 
     def in_flight(self, tensor: torch.Tensor, is_done: Callable[[], bool]) -> None:
         """Leave a tensor's value unread until what fills its memory is done."""
         draft, storage = self._drafts[self.of(tensor)], self._storage(tensor)
         if storage is None:
             return
-        storage.filling.append(is_done)
-        storage.drafts.clear()
+        storage.filling = (*storage.filling, is_done)
+        storage.drafts = ()
         storage.wait(draft, tensor)
 
     def arrived(self, tensor: torch.Tensor) -> None:
@@ -144,13 +168,14 @@ class ValueStore:
 
     def let_go(self, tensor: torch.Tensor) -> None:
         """Hold a tensor's memory only: torch copies a gradient that somebody else holds."""
-        _, value, _ = self._by_object.pop(id(tensor))
-        self._drafts[value].objects.remove(id(tensor))
+        known = self._by_object.pop(id(tensor))
+        draft = self._drafts[known.value]
+        draft.objects = tuple([key for key in draft.objects if key != id(tensor)])
 
     def hold(self, tensor: torch.Tensor) -> None:
         """Hold a tensor in any case: the program has put a hook on it."""
-        number = self.of(tensor)
-        self._by_object[id(tensor)] = (lambda: tensor, number, self._epoch(tensor))
+        self.of(tensor)
+        self._by_object[id(tensor)].held = tensor
 
     def release_tensors(self) -> set[int]:
         """Release the program's tensors; return the storages that something else holds.
@@ -175,18 +200,16 @@ class ValueStore:
             draft.array = None
             draft.copied = False
             for key in draft.objects:
-                entry = self._by_object.get(key)
-                if entry is not None and entry[1] == number:
-                    tensor = entry[0]()
-                    self._remember(tensor)
-                    if tensor is not None:
-                        # The program may use it again. What is detached from it shares its key.
-                        self._by_object[key] = (weakref.ref(tensor), number, entry[2])
-            draft.objects.clear()
+                known = self._by_object.get(key)
+                if known is not None and known.value == number:
+                    self._remember(known)
+                    # The program may use it again. What is detached from it shares its key.
+                    known.let_go()
+            draft.objects = ()
             if draft.layout is not None:
                 touched[draft.layout.storage] = self._in_order[draft.layout.storage]
         for storage in touched.values():
-            storage.drafts = [draft for draft in storage.drafts if draft.array is not None]
+            storage.drafts = tuple([d for d in storage.drafts if d.array is not None])
             if not storage.drafts:
                 storage.let_go()
 
@@ -223,7 +246,7 @@ class ValueStore:
             if draft.layout is not None and draft.layout.storage in storages:
                 lying[draft.layout.storage].append(draft)
         for number, drafts in lying.items():
-            self._look(self._in_order[number])
+            look(self._in_order[number])
             keep_copies(drafts, self._in_order[number].bytes)
 
     def storage(self, value: int) -> int | None:
@@ -231,12 +254,17 @@ class ValueStore:
         layout = self._drafts[value].layout
         return layout.storage if layout else None
 
+    def storages(self, values: Iterable[int | None]) -> set[int]:
+        """Return the numbers of some values' storages."""
+        layouts = [self._drafts[value].layout for value in values if value is not None]
+        return {layout.storage for layout in layouts if layout is not None}
+
     def tensors(self) -> Iterator[tuple[torch.Tensor, int]]:
-        """Yield every known tensor that is unchanged, with its number."""
-        for held, value, epoch in self._by_object.values():
-            tensor = held()
-            if tensor is not None and self._epoch(tensor) == epoch:
-                yield tensor, value
+        """Yield every known tensor that has a gradient and is unchanged, with its number."""
+        for known in self._by_object.values():
+            tensor = known.tensor()
+            if tensor is not None and tensor.requires_grad and self._epoch(tensor) == known.epoch:
+                yield tensor, known.value
 
     def histories(self) -> Iterator[tuple[Any, int, int]]:
         """Yield the outputs of nodes: the node's identity, output number, value."""
@@ -254,47 +282,46 @@ class ValueStore:
         """
         if tensor._base is None or not self._epoch(tensor):
             return False
-        self._remember(tensor)
+        self._remember_of(tensor)
         return True
 
-    def _remember(self, tensor: torch.Tensor | None) -> None:
+    def _remember_of(self, tensor: torch.Tensor) -> None:
+        known = self._by_object.get(id(tensor))
+        if known is not None and known.tensor() is tensor:
+            self._remember(known)
+
+    def _remember(self, known: _Known | None) -> None:
         """Note the node of a tensor that is about to be overwritten or let go."""
-        entry = None if tensor is None else self._by_object.get(id(tensor))
-        if tensor is None or entry is None or entry[0]() is not tensor:
+        tensor = None if known is None else known.tensor()
+        if known is None or tensor is None or not tensor.requires_grad:
             return
-        node = _history(tensor) if entry[2] == self._epoch(tensor) else None
+        node = _history(tensor) if known.epoch == self._epoch(tensor) else None
         if node is not None:
-            self._past.append((identity(node), tensor.output_nr, entry[1]))
+            self._past.append((identity(node), tensor.output_nr, known.value))
 
     def is_overwritten(self, number: int) -> bool:
         """Whether a value's memory has been written to since."""
         draft = self._drafts[number]
-        storage = None if draft.layout is None else self._in_order[draft.layout.storage]
-        return storage is not None and storage.epoch != draft.epoch
+        layout = draft.layout
+        return layout is not None and self._in_order[layout.storage].epoch != draft.epoch
 
     def value(self, number: int) -> Value:
         """Return a value as it is now."""
         d = self._drafts[number]
         if d.layout is not None and d.array is not None and not d.copied:
-            self._look(self._in_order[d.layout.storage])
+            look(self._in_order[d.layout.storage])
         return d.value(number)
 
     def _storage(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
-        storage = self._storages.get(address(tensor))
-        if storage is not None:
-            self._look(storage)
+        try:
+            at = -1 if tensor.is_nested else tensor.untyped_storage()._cdata
+        except (NotImplementedError, RuntimeError):
+            return None
+        storage = self._storages.get(at)
+        if storage is not None and (storage.filling or storage.has_moved()):
+            look(storage)
         return storage
-
-    def _look(self, storage: Storage) -> None:
-        """Drop the values of a storage that the program has resized unseen."""
-        if storage.filling:
-            storage.settle()
-        if storage.extent is None or storage.memory is None:
-            return
-        if whereabouts(storage.memory) != storage.extent:
-            drop(storage)
-            storage.take(storage.memory)
 
     def _forget(self, tensor: torch.Tensor) -> None:
         """Drop the values of a tensor's memory, to which something has written unseen."""
@@ -303,28 +330,26 @@ class ValueStore:
             drop(storage)
 
     def _new_storage(self, tensor: torch.Tensor) -> Storage:
-        weak: Any = StorageWeakRef
         memory = tensor.untyped_storage()
-        storage = Storage(len(self._in_order), weak(memory), lent=sys.getrefcount(memory) > ALONE)
+        is_lent = sys.getrefcount(memory) > ALONE
+        storage = Storage(len(self._in_order), memory._cdata, lent=is_lent)
         storage.take(memory)
-        self._storages[memory._cdata] = storage
+        self._storages[storage.address] = storage
         self._in_order.append(storage)
         return storage
 
     def _epoch(self, tensor: torch.Tensor) -> int:
-        if is_sparse(tensor):
-            return version(tensor)
         storage = self._storage(tensor)
-        return storage.epoch if storage else 0
+        return _version(tensor) if storage is None else storage.epoch
 
-    def _key(self, tensor: torch.Tensor) -> tuple[Any, ...]:
-        at = address(tensor)
+    def _key(self, tensor: torch.Tensor, storage: Storage | None) -> tuple[Any, ...]:
+        at = address(tensor) if storage is None else storage.address
         if at == -1:
             return (self._without_memory.setdefault(tensor, object()),)
-        layout = (tensor.storage_offset(), tensor.stride(), tensor.shape)
-        return (at, *layout, tensor.dtype, tensor.is_conj(), tensor.is_neg())
+        layout = (tensor.storage_offset(), tensor.stride(), tuple(tensor.shape))
+        return (at, *layout, dtype_name(tensor), tensor.is_conj(), tensor.is_neg())
 
-    def _new(self, tensor: torch.Tensor, *, made: bool) -> int:
+    def _new(self, tensor: torch.Tensor, storage: Storage | None, *, made: bool) -> int:
         number = len(self._drafts)
         named = self._names.get(id(tensor))
         draft = Draft(
@@ -338,40 +363,55 @@ class ValueStore:
             leaf=not made and tensor.is_leaf and tensor.requires_grad,
             name=named[1] if named else "",
         )
-        epoch = self._attach(draft, tensor)
+        storage = self._attach(draft, tensor, storage)
+        epoch = _version(tensor) if storage is None else storage.epoch
         self._drafts.append(draft)
-        self._meet(tensor, number, epoch)
+        known = self._meet(tensor, draft, number, epoch)
         if made and tensor._base is not None:
-            self._by_object[id(tensor)] = (weakref.ref(tensor), number, epoch)
-        self._by_key[self._key(tensor)] = (number, epoch)
+            known.let_go()
+        layout = draft.layout
+        if storage is None or layout is None or draft.mirrored:
+            key = self._key(tensor, storage)
+        else:
+            at, strides = storage.address, layout.strides
+            key = (at, layout.offset, strides, draft.shape, draft.dtype, False, False)
+        self._by_key[key] = (number, epoch)
         return number
 
-    def _meet(self, tensor: torch.Tensor, number: int, epoch: int) -> None:
-        self._by_object[id(tensor)] = (lambda: tensor, number, epoch)
-        self.balance.open(tensor)
-        self._drafts[number].objects.append(id(tensor))
+    def _meet(self, tensor: torch.Tensor, draft: Draft, number: int, epoch: int) -> _Known:
+        known = _Known(number, epoch, tensor)
+        self._by_object[id(tensor)] = known
+        if tensor.requires_grad:
+            self.balance.open(tensor)
+        draft.objects = (*draft.objects, id(tensor))
+        return known
 
-    def _attach(self, draft: Draft, tensor: torch.Tensor) -> int:
-        """Give a value its array; return how often its memory has been written to."""
-        if is_sparse(tensor):
-            draft.array, draft.sparse = dense(tensor)
-            draft.copied = True
-            return version(tensor)
+    def _attach(
+        self, draft: Draft, tensor: torch.Tensor, storage: Storage | None
+    ) -> Storage | None:
+        """Give a value its array; return the storage that it lies in."""
         if not is_plain(tensor):
-            return 0
-        storage = self._storage(tensor) or self._new_storage(tensor)
+            if is_sparse(tensor):
+                draft.array, draft.sparse = dense(tensor)
+                draft.copied = True
+            return storage
+        storage = storage or self._new_storage(tensor)
         if storage.memory is None:
             memory = tensor.untyped_storage()
             storage.lent = storage.lent or sys.getrefcount(memory) > ALONE
             storage.take(memory)
-        draft.read(tensor, storage.bytes)
-        draft.layout = Layout(storage.number, int(tensor.storage_offset()), tuple(tensor.stride()))
+        offset, strides = int(tensor.storage_offset()), tuple(tensor.stride())
+        draft.layout = Layout(storage.number, offset, strides)
+        if storage.bytes is not None and not is_mirrored(tensor):
+            draft.array = lying_in(storage.bytes, tensor.dtype, draft.shape, offset, strides)
+        if draft.array is None:
+            draft.read(tensor)
         draft.epoch = storage.epoch
         if storage.filling:
             storage.wait(draft, tensor)
         else:
             storage.keep(draft)
-        return storage.epoch
+        return storage
 
 
 def identity(node: Any) -> Any:
@@ -379,14 +419,15 @@ def identity(node: Any) -> Any:
 
     Those are not to be held, either.
     """
-    if not node.name().startswith("AsStrided"):
+    if not type(node).__name__.startswith("AsStrided"):
         return node
     layout = (tuple(node._saved_size), tuple(node._saved_stride), node._saved_storage_offset)
     return (node._sequence_nr(), *layout)
 
 
-# What is known of a tensor that was never met.
-_NOWHERE: tuple[Held, int, int] = (lambda: None, 0, -1)
+def _version(tensor: torch.Tensor) -> int:
+    """Return how often a tensor without memory was written to, as far as that is known."""
+    return version(tensor) if is_sparse(tensor) else 0
 
 
 def _history(tensor: torch.Tensor) -> Any:

@@ -8,6 +8,8 @@ import re
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gradwitness._errors import FileFormatError
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.records import claims_of_records, limited
@@ -15,6 +17,7 @@ from gradwitness.claims.text import tensors_of
 from gradwitness.claims.text_brackets import squeezed
 from gradwitness.claims.text_file import MOST_BYTES, read_bytes
 from gradwitness.claims.text_numbers import NUMBER_PATTERN, Digits, Numbers, digits
+from gradwitness.files.printed_numbers import blocks_of, read_printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from gradwitness.claims.records import Record
 
 _NUMBER = re.compile(NUMBER_PATTERN.decode())
+_NEWLINE = ord("\n")
 _BATCH = 1 << 8  # rows that are read at a time
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+")
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
@@ -34,7 +38,8 @@ def read_csv(path: Path) -> Claims:
 
     Raises `FileFormatError` if it is not a table of names and numbers.
     """
-    text = read_bytes(path).decode("utf-8", "replace").removeprefix("# ")
+    content = read_bytes(path).removeprefix(b"# ")
+    text = content.decode("utf-8", "replace")
     delimiter = max("\t;,", key=text.partition("\n")[0].count)
     before = csv.field_size_limit(MOST_BYTES)
     try:
@@ -43,7 +48,8 @@ def read_csv(path: Path) -> Claims:
         )
         first = [cell.strip() for cell in next(rows, ())]
         if all(map(_NUMBER.fullmatch, first)) and first != [str(n) for n in range(len(first))]:
-            return _matrix(first, rows, path)
+            numbers = _plain_matrix(content, delimiter.encode(), len(first))
+            return _claims_of(numbers or _matrix(first, rows, path), len(first), path)
         if _is_headless(first):
             return _rows_by_name([first, *limited(rows, path)], path)
         names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
@@ -104,7 +110,32 @@ def _is_row(row: list[str], width: int) -> bool:
     return len(row) == width and all(_NUMBER.fullmatch(cell.strip()) for cell in row)
 
 
-def _matrix(first: list[str], rows: Iterable[list[str]], path: Path) -> Claims:
+def _plain_matrix(content: bytes, delimiter: bytes, width: int) -> Numbers | None:
+    """Read rows of numbers, many at a time; None if there is anything else, as quotes are."""
+    numbers = Numbers()
+    for block in blocks_of(content, b"\n"):
+        try:
+            printed = read_printed(block.replace(delimiter, b" "))
+        except ValueError:
+            return None
+        block += b"\n" * (not block.endswith(b"\n"))
+        letters = np.frombuffer(block, np.uint8)
+        is_newline = letters == _NEWLINE
+        after = np.flatnonzero(is_newline | (letters == delimiter[0]))
+        rows, ends = np.count_nonzero(is_newline), printed.ends
+        # One delimiter follows each number, and the end of the line each row.
+        if (
+            not len(after) == len(ends) == rows * width
+            or (after < ends).any()
+            or (after[:-1] >= ends[1:]).any()
+            or not is_newline[after[width - 1 :: width]].all()
+        ):
+            return None
+        numbers.extend_read(printed, len(ends))
+    return numbers
+
+
+def _matrix(first: list[str], rows: Iterable[list[str]], path: Path) -> Numbers:
     numbers, count = Numbers(), 0
     rows = chain([first], rows)
     while batch := list(islice(rows, _BATCH)):
@@ -118,7 +149,11 @@ def _matrix(first: list[str], rows: Iterable[list[str]], path: Path) -> Claims:
             pass
         wrong = (n for n, row in enumerate(batch, count + 1) if not _is_row(row, len(first)))
         raise FileFormatError(f"{path}, row {next(wrong)}: expected {len(first)} numbers")
+    return numbers
+
+
+def _claims_of(numbers: Numbers, width: int, path: Path) -> Claims:
     values, rounding = numbers.take()
-    shape = squeezed((count, len(first)))
+    shape = squeezed((len(values) // width, width))
     rounding = rounding if isinstance(rounding, float) else rounding.reshape(shape)
     return Claims(path.name, ({path.stem: Claim(path.stem, values.reshape(shape), rounding)},))

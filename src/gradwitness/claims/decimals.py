@@ -58,7 +58,9 @@ def _decimals(arrays: list[NDArray[Any]]) -> int:
     k = 1
     for array in arrays:
         for numbers in finite_numbers(array):
-            while k <= _MOST and not _have(numbers, k):
+            # Zeros have no decimals, and may come in millions before a number that has.
+            few = numbers[np.flatnonzero(numbers)[:_GLANCE]]
+            while k <= _MOST and not (_have(few, k) and _have(numbers, k)):
                 k += 1
             if k > _MOST:
                 return 0

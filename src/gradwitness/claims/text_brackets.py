@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gradwitness.claims.text_numbers import NUMBER_PATTERN, Numbers
+from gradwitness.files.printed_numbers import BLOCK, read_printed
 
 if TYPE_CHECKING:
     from gradwitness.claims.text_file import Cursor
@@ -26,6 +29,10 @@ _TABLE_LINE = re.compile(rb"[\s,]*[-+\d.][-+\d.\s,eEnNaAiIfFtTyY]*|[\s,]*(?i:nan
 # What numbers consist of, if none is infinite or NaN, and what is between them.
 _PLAIN = b"0123456789+-.eE, \t\r"
 _ROW = re.compile(rb"[-+.\deE,\s]+(?=[\[\]])")
+_NINE, _E, _NEWLINE = b"9e\n"
+_LOWER = 0x20  # the bit that makes a letter a small one
+# Fewer bytes of rows are read line by line.
+_BY_LINE = 1 << 12
 _UNEQUAL = "all rows of a tensor must have the same length"
 
 
@@ -154,7 +161,12 @@ def read_rows(text: Cursor) -> Tensor:
 
 def _read_rows(text: Cursor, *, by_rows: bool) -> Tensor:
     numbers, columns = Numbers(), Axis()
+    by_line = text.at + _BY_LINE * (not by_rows)
     while (line := text.line()).strip(b" \t\r,"):
+        if by_rows and text.at >= by_line:
+            by_line = text.at if _read_block(text, numbers, columns) else text.at + _BY_LINE
+            if by_line == text.at:
+                continue
         if by_rows and not line.translate(None, _PLAIN):
             words = line.replace(b",", b" ").split()
         elif columns.closed and not _TABLE_LINE.fullmatch(line):
@@ -166,6 +178,35 @@ def _read_rows(text: Cursor, *, by_rows: bool) -> Tensor:
         text.at = min(text.at + len(line) + 1, len(text.content))
     numbers.read()
     return Tensor(numbers, [Axis(columns.closed), columns])
+
+
+def _read_block(text: Cursor, numbers: Numbers, columns: Axis) -> bool:
+    """Read many lines of numbers at once, as far as they are alike; False if they are too few.
+
+    Raises `ValueError` if they are no numbers, or of different counts.
+    """
+    block = text.content[text.at : text.at + BLOCK]
+    letters = np.frombuffer(block, np.uint8)
+    others = (letters > _NINE) & (letters | _LOWER != _E)
+    end = int(np.argmax(others)) if others.any() else len(block)
+    if end < len(block) or text.at + end < len(text.content):
+        end = block.rfind(b"\n", 0, end) + 1
+    if end < _BY_LINE:
+        return False
+    printed = read_printed(block[:end].replace(b",", b" "))
+    line_ends = np.flatnonzero(letters[:end] == _NEWLINE)
+    if block[end - 1] != _NEWLINE:
+        line_ends = np.append(line_ends, end)
+    counts = np.diff(np.searchsorted(printed.ends, line_ends, side="right"), prepend=0)
+    rows = int(np.argmin(counts)) if not counts.all() else len(counts)
+    size = columns.size or int(counts[0])
+    if not rows or (counts[:rows] != size).any():
+        raise ValueError("lines of different lengths")
+    columns.size = size
+    columns.closed += rows
+    numbers.extend_read(printed, rows * size)
+    text.at = min(text.at + int(line_ends[rows - 1]) + 1, len(text.content))
+    return True
 
 
 def _words(text: Cursor, line: bytes) -> list[bytes]:

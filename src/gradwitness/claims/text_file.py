@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,11 @@ def read_bytes(path: Path) -> bytes:
     Raises `FileFormatError` if it is too large, or not text.
     """
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
+        # Asked for more than there is, Python makes room for all of it.
+        size = min(os.fstat(file.fileno()).st_size, MOST_BYTES)
+        content = file.read(size + 1)
+        if len(content) > size:
+            content += file.read(MOST_BYTES - size)
     if len(content) > MOST_BYTES:
         raise FileFormatError(
             f"{path}: more than {MOST_BYTES >> 20} MiB of text. Save so many numbers as arrays: by "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.files.printed_numbers import read_printed
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gradwitness.files.printed_numbers import Printed
 
 NUMBER_PATTERN = rb"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:nan|inf(?:inity)?))"
 
@@ -26,8 +30,6 @@ _HALF_UNITS = np.array([0.5 * float(f"1e{k}") for k in range(-_SMALLEST, _SMALLE
 _FULL_PRECISION = 2.0**-54
 # Words that are read at a time.
 _BATCH = 1 << 14
-_SPACE, _POINT, _MINUS, _ZERO, _E = b" .-0e"
-_LOWER = 0x20  # the bit that makes a letter a small one
 
 
 class Digits(str):
@@ -69,11 +71,35 @@ class Numbers:
         if len(self._words) >= _BATCH:
             self.read()
 
+    def extend_read(self, printed: Printed, count: int) -> None:
+        """Append the first of some numbers that were read, so many of them."""
+        self.read()
+        self._read.append((printed.values[:count], self._last_digits(printed)[:count]))
+        self._count += count
+
     def read(self) -> None:
         """Read what was appended."""
         if self._words:
-            self._read.append(_read(self._words, self._whole_decimals))
-            self._words = []
+            words, self._words = self._words, []
+            text = b" ".join(words)
+            printed = read_printed(text)
+            between = sum(text.count(letter) for letter in b" \t\r\n")
+            # A word may hold two numbers beside one that holds none.
+            if len(printed.values) != len(words) or between != len(words) - 1:
+                raise ValueError("not as many numbers as words")
+            self._read.append((printed.values, self._last_digits(printed)))
+
+    def _last_digits(self, printed: Printed) -> NDArray[np.int16]:
+        """Return the exponents of the last digits of numbers."""
+        decimals = np.minimum(printed.decimals, _LARGEST_EXPONENT)
+        last = -np.where(decimals > 0, decimals, DECIMALS_OF_A_POINT)
+        last[printed.decimals < 0] = -self._whole_decimals
+        if printed.is_scaled.any():
+            unit = printed.exponents - np.maximum(decimals, 0)
+            unit = np.clip(unit, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+            last = np.where(printed.is_scaled, np.where(printed.values, unit, _FINEST), last)
+        last[~np.isfinite(printed.values)] = _EXACT
+        return last.astype(np.int16)
 
     def take(self, scale: float = 1.0) -> tuple[NDArray[np.float64], NDArray[Any] | float]:
         """Return the numbers times a factor, and how far printing may have rounded each."""
@@ -84,50 +110,6 @@ class Numbers:
         if np.all(rounding == rounding[0]):
             return values * scale, float(rounding[0]) * abs(scale)
         return values * scale, rounding * abs(scale)
-
-
-def _read(words: list[bytes], whole_decimals: int) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
-    """Return the values of printed numbers, and the exponents of their last digits."""
-    text = b" ".join([*words, b""])
-    with warnings.catch_warnings():
-        # What is no number is told by a warning, and by an error in later versions.
-        warnings.simplefilter("error", DeprecationWarning)
-        try:
-            values = np.fromstring(text, sep=" ")
-        except DeprecationWarning as error:
-            raise ValueError(str(error)) from None
-    letters = np.frombuffer(text, np.uint8)
-    ends = np.flatnonzero(letters == _SPACE)
-    # NumPy takes nan(1) for a number.
-    if len(values) != len(words) or len(ends) != len(words) or b"(" in text:
-        raise ValueError("not as many numbers as words")
-    mantissa_ends = ends.copy()
-    at = np.flatnonzero(letters | _LOWER == _E)
-    scaled = np.searchsorted(ends, at)
-    mantissa_ends[scaled] = at
-    points = np.flatnonzero(letters == _POINT)
-    pointed = np.searchsorted(ends, points)
-    decimals = np.zeros(len(words), np.int64)
-    decimals[pointed] = np.minimum(mantissa_ends[pointed] - points - 1, _LARGEST_EXPONENT)
-    last = np.full(len(words), -whole_decimals)
-    last[pointed] = -np.where(decimals[pointed], decimals[pointed], DECIMALS_OF_A_POINT)
-    unit = _integers(letters, at + 1, ends[scaled]) - decimals[scaled]
-    unit = np.clip(unit, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
-    last[scaled] = np.where(values[scaled] == 0, _FINEST, unit)
-    last[~np.isfinite(values)] = _EXACT
-    return values, last.astype(np.int16)
-
-
-def _integers(
-    letters: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return the integers between these places of a text."""
-    total = np.zeros(len(begins), np.int64)
-    for n in range(int(np.max(ends - begins, initial=0))):
-        digit = letters[np.minimum(begins + n, ends)].astype(np.int64) - _ZERO
-        is_digit = (digit >= 0) & (digit <= 9) & (begins + n < ends)
-        total = np.where(is_digit, np.minimum(10 * total + digit, 10 * _LARGEST_EXPONENT), total)
-    return np.where(letters[begins] == _MINUS, -total, total) if len(begins) else total
 
 
 def _half_unit(last: Any) -> Any:
@@ -148,22 +130,46 @@ def _rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArray[n
     told = last > _FINEST
     if told.all() and last.min() == last.max() and _half_unit(last[0]) > 1e-15 * size.max():
         return np.broadcast_to(_half_unit(last[0]), size.shape)
-    full = ~told | (_half_unit(last) <= _FULL_PRECISION * size)
+    half = _half_unit(last)
+    full = ~told | (half <= _FULL_PRECISION * size)
     if full.all():
         return np.zeros(len(values))
     finest = np.min(last, where=told, initial=_LARGEST_EXPONENT)
+    if not _are_alike(size, half, told & (size > 0)):
+        half = _as_one_array(size, last, half, told, finest)
+    half[last == _FINEST] = _half_unit(finest)
+    half[(last == _EXACT) | (half <= _FULL_PRECISION * size)] = 0
+    return np.asarray(half)
+
+
+def _are_alike(
+    size: NDArray[np.float64], half: NDArray[np.float64], which: NDArray[np.bool_]
+) -> bool:
+    """Whether all of these numbers have as many significant digits."""
+    with np.errstate(all="ignore"):
+        units = size / half / 2
+    least, most = np.min(units, where=which, initial=np.inf), np.max(units, where=which, initial=0)
+    digits = math.floor(math.log10(least)) if math.isfinite(least) else 0
+    return bool(10.0**digits <= least and most < 10.0 ** (digits + 1))
+
+
+def _as_one_array(
+    size: NDArray[np.float64],
+    last: NDArray[np.int16],
+    half: NDArray[np.float64],
+    told: NDArray[np.bool_],
+    finest: np.int16,
+) -> NDArray[np.float64]:
+    """Return how far each number may be rounded, judging by all of them."""
     with np.errstate(divide="ignore", invalid="ignore"):
         # The exponent of the first digit, plus one.
         magnitude = np.where(told, np.floor(np.log10(size)) + 1, 0)
     # Of 999999999999.999 the logarithm is rounded to 12.
     magnitude -= told & (size > 0) & (size < 2 * _half_unit(np.maximum(magnitude - 1, -_SMALLEST)))
-    most = float(np.max(magnitude - last, where=told & (values != 0), initial=0))
+    most = float(np.max(magnitude - last, where=told & (size != 0), initial=0))
     common = np.maximum(_half_unit(magnitude - most), _half_unit(finest))
     common = np.maximum(common, _unit_of(most) * size)
-    rounding = np.minimum(_half_unit(last), common)
-    rounding[last == _FINEST] = _half_unit(finest)
-    rounding[(last == _EXACT) | (rounding <= _FULL_PRECISION * size)] = 0
-    return np.asarray(rounding)
+    return np.asarray(np.minimum(half, common))
 
 
 def _unit_of(digits: float) -> float:

@@ -16,13 +16,13 @@ import numpy as np
 
 from gradwitness._errors import RuleError, RuleFailure, Unjudgeable
 from gradwitness.engine.adjoint_memory import swept
-from gradwitness.engine.binding import Lookup, bind, inputs_of, over_complex, stand_in
+from gradwitness.engine.binding import Lookup, bind, inputs_of, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.custom_forwards import changes_views, edge_value, reaching
 from gradwitness.engine.floats import Arithmetic, as_array, is_complex, unit_roundoff
 from gradwitness.engine.forward import numbers, over_field, run
 from gradwitness.rules import find
-from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
+from gradwitness.rules.elementwise.complex_numbers import HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN
 from gradwitness.rules.kernel_ops import enter_kernel, paired, parts, round_to_format
 from gradwitness.rules.made_like import full_like
@@ -79,6 +79,8 @@ def gradients(
 
 def sending(node: Node, wanted: Container[int]) -> Node:
     """Return a node as if only some of its gradients were wanted."""
+    if all(edge is None or k in wanted for k, edge in enumerate(node.edges)):
+        return node
     return replace(node, edges=tuple(e if k in wanted else None for k, e in enumerate(node.edges)))
 
 
@@ -112,7 +114,7 @@ def vjp(
         raise Unjudgeable(
             f"{call.op} has {len(wanted)} edges, but its rule differentiates {len(inputs)} operands"
         )
-    mixed = bound.rule.name in COMPLEX and over_complex(tape, call)
+    mixed = bound.form.over_complex
     conjugates = mixed and bound.rule.name in HOLOMORPHIC
     # A sum of numbers without axes is no array in NumPy, and cannot be named by ``like``.
     incoming = [
@@ -142,7 +144,8 @@ def vjp(
         operand = tape.values[argument.value]
         result = numbers(whose, result, operand.dtype, arithmetic)
         result = _stored(result, operand.dtype, arithmetic)
-        result = run(whose, unbroadcast, result, operand.shape)
+        if result.shape != operand.shape:
+            result = run(whose, unbroadcast, result, operand.shape)
         if conjugates:
             result = np.conjugate(result)
         results.append(over_field(result, operand.dtype) if mixed else result)

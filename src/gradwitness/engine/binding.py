@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from gradwitness import rules
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import (
@@ -19,8 +18,8 @@ from gradwitness.engine.floats import (
     unit_roundoff,
     wide,
 )
+from gradwitness.engine.forms import Form, form_of, schema_names
 from gradwitness.engine.step_arithmetic import formats_of, working_dtype
-from gradwitness.rules.elementwise.complex_numbers import COMPLEX
 from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Argument, Call, Ref, Tape, Value
 
@@ -29,59 +28,39 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradwitness import rules
+    from gradwitness.engine.forms import Input
+
 # Looks up a value's numbers: recorded ones, or a replay's.
 Lookup: TypeAlias = "Callable[[int], NDArray[Any]]"
 
-# A differentiable input: the operand, the index within a list of tensors, and the argument.
-Input: TypeAlias = "tuple[str, int | None, Argument]"
 
-# Schema arguments about where a tensor lives or how it is stored, not about its numbers.
-_PLACEMENT = frozenset(
-    [
-        "dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "implicit",
-        "requires_grad", "out",
-    ]
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Bound:
+class Bound(NamedTuple):
     """A call with its rule and the rule's operands, of which ``arguments`` are as recorded."""
 
-    rule: rules.Rule
+    call: Call
+    form: Form
     operands: tuple[Any, ...]
-    arguments: tuple[Argument, ...]
     parameters: dict[str, Any]
 
+    @property
+    def rule(self) -> rules.Rule:
+        """The rule."""
+        return self.form.rule
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """The arguments that are its operands."""
+        return tuple([self.call.arguments[name] for name in self.form.positional])
+
     def inputs(self) -> list[Input]:
-        """Return the differentiable inputs, see `inputs_of`."""
-        return _inputs(self.rule, self.arguments)
+        """Return the differentiable inputs, see `Form.inputs`."""
+        return self.form.inputs(self.call)
 
 
 def inputs_of(tape: Tape, call: Call) -> list[Input]:
-    """Return a call's differentiable inputs, in the order of a node's edges.
-
-    Each is the operand's name, the index within a list of tensors, and the argument. An omitted
-    argument (None) has an edge if it stands for a tensor, none if for a number.
-    """
-    return _inputs(*_matched(tape, call))
-
-
-def _inputs(rule: rules.Rule, arguments: tuple[Argument, ...]) -> list[Input]:
-    edges: list[Input] = []
-    numbers = any(
-        isinstance(argument, (int, float, complex))
-        for name, argument in zip(rule.operands, arguments, strict=True)
-        if name in rule.gradients
-    )
-    for name, argument in zip(rule.operands, arguments, strict=True):
-        if name not in rule.gradients and name not in rule.refused:
-            continue
-        if isinstance(argument, tuple):
-            edges += [(name, index, element) for index, element in enumerate(argument)]
-        elif isinstance(argument, Ref) or (argument is None and not numbers):
-            edges.append((name, None, argument))
-    return edges
+    """Return a call's differentiable inputs, see `Form.inputs`."""
+    return form_of(tape.values, call).inputs(call)
 
 
 def unrecorded(value: Value) -> str:
@@ -133,27 +112,19 @@ def bind(
     only the operands that the rule's vjps use; the others are NaN of their shape. A call without a
     rule, or with an argument that the rule does not know, is Unjudgeable.
     """
-    rule, positional = _matched(tape, call)
-    dtype = "" if arithmetic is None else working_dtype(tape, call)
-
-    def convert(argument: Argument, needed: bool = True) -> Any:
-        if not isinstance(argument, tuple):
-            return converted(argument, needed)
-        return _each(lambda element: converted(element, needed), argument)
-
-    def converted(argument: Argument, needed: bool) -> Any:
-        if isinstance(argument, Ref):
-            if skip:
-                return None
-            if not needed:
-                return stand_in(tape, argument.value, arithmetic)
-            return _operand(tape, argument.value, lookup, dtype, arithmetic)
-        if isinstance(argument, float | complex):
-            return _scalar(argument, dtype, arithmetic)
-        return argument
-
-    parameters = {n: convert(call.arguments[n]) for n in rule.parameters if n in call.arguments}
-    parameters |= _call_parameters(tape, rule, call)
+    form = form_of(tape.values, call)
+    rule, arguments = form.rule, call.arguments
+    numbers, scalar = lookup, _as_it_is
+    if arithmetic is not None:
+        dtype = working_dtype(tape, call)
+        numbers = partial(_operand, tape, lookup, dtype, arithmetic)
+        scalar = partial(_scalar, dtype, arithmetic)
+    if skip:
+        numbers = lookup = _nothing
+    unused = partial(stand_in, tape, arithmetic=arithmetic)
+    parameters = {name: _converted(arguments[name], numbers, scalar) for name in form.parameters}
+    if rule.parameters:
+        parameters |= _call_parameters(tape, form, call)
     if arithmetic is not None and _makes_floats(tape, call):
         parameters |= {
             n: _exact(call.arguments[n], arithmetic)
@@ -163,26 +134,33 @@ def bind(
     for name, index in rule.given.items():
         # An overload may have fewer results.
         output = call.outputs[index] if index < len(call.outputs) else None
-        parameters[name] = None if skip or output is None else lookup(output)
+        parameters[name] = None if output is None else lookup(output)
     used = rule.kept if for_vjp else rule.operands
     operands = tuple(
-        convert(argument, name in used)
-        for name, argument in zip(rule.operands, positional, strict=True)
+        [
+            _converted(arguments[schema_name], numbers if name in used else unused, scalar)
+            for name, schema_name in zip(rule.operands, form.positional, strict=True)
+        ]
     )
-    return Bound(rule, operands, positional, parameters)
+    return Bound(call, form, operands, parameters)
 
 
-def _matched(tape: Tape, call: Call) -> tuple[rules.Rule, tuple[Argument, ...]]:
-    """Return a call's rule, and the arguments that are its operands."""
-    rule = rules.find(call.base_op)
-    if rule is None:
-        raise Unjudgeable(f"no rule for {call.op}")
-    if rule.name not in COMPLEX and over_complex(tape, call):
-        raise Unjudgeable(f"no rule for complex numbers: {call.op}")
-    positional = tuple(call.arguments[name] for name in _positional(rule, call))
-    if len(positional) != len(rule.operands):
-        raise Unjudgeable(f"the rule of {rule.name} does not cover this form of {call.op}")
-    return rule, positional
+def _converted(argument: Argument, numbers: Lookup, scalar: Callable[[Any], Any]) -> Any:
+    """Return an argument, or each element of a list, with tensors as ``numbers`` returns them."""
+    if isinstance(argument, Ref):
+        return numbers(argument.value)
+    if isinstance(argument, tuple):
+        return tuple([_converted(element, numbers, scalar) for element in argument])
+    return scalar(argument) if isinstance(argument, float | complex) else argument
+
+
+def _as_it_is(number: Any) -> Any:
+    return number
+
+
+def _nothing(number: int) -> Any:  # noqa: ARG001 (as a lookup takes it)
+    """Look nothing up."""
+    return None
 
 
 def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:
@@ -198,15 +176,9 @@ def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
     return np.broadcast_to(np.nan, shape)
 
 
-def _positional(rule: rules.Rule, call: Call) -> list[str]:
-    """Return the schema's names of the arguments that are a rule's operands."""
-    others = rule.no_operands
-    return [n for n in call.arguments if n not in others and n not in _PLACEMENT]
-
-
 def operand_names(rule: rules.Rule, call: Call) -> dict[str, str]:
     """Return the schema's name of each of a rule's operands."""
-    return dict(zip(rule.operands, _positional(rule, call), strict=False))
+    return dict(zip(rule.operands, schema_names(rule, (*call.arguments,)), strict=False))
 
 
 def vjp_arguments(rule: rules.Rule, call: Call) -> list[str]:
@@ -216,17 +188,17 @@ def vjp_arguments(rule: rules.Rule, call: Call) -> list[str]:
     return [name for name in call.arguments if name not in unused]
 
 
-def _call_parameters(tape: Tape, rule: rules.Rule, call: Call) -> dict[str, Any]:
+def _call_parameters(tape: Tape, form: Form, call: Call) -> dict[str, Any]:
     """Return the parameters that a rule takes from the call itself.
 
     ``in_place``: whether it ran in place. ``memory``: where each element of the first operand lies
     in its storage, or None if they fill it in order from the start.
     """
     parameters: dict[str, Any] = {}
-    if "in_place" in rule.parameters:
+    if "in_place" in form.rule.parameters:
         parameters["in_place"] = bool(call.writes)
-    if "memory" in rule.parameters:
-        first = call.arguments[_positional(rule, call)[0]]
+    if "memory" in form.rule.parameters:
+        first = call.arguments[form.positional[0]]
         value = tape.values[first.value] if isinstance(first, Ref) else None
         parameters["memory"] = None if value is None else _memory(value)
     return parameters
@@ -261,33 +233,24 @@ def _memory(value: Value) -> Any:
     return positions(value.shape, layout.strides, layout.offset)
 
 
-def _each(convert: Callable[[Argument], Any], argument: Argument) -> Any:
-    """Convert an argument, or each element of a list; a function that calls itself is a cycle."""
-    if isinstance(argument, tuple):
-        return tuple(_each(convert, element) for element in argument)
-    return convert(argument)
-
-
-def _operand(
-    tape: Tape, number: int, lookup: Lookup, dtype: str, arithmetic: Arithmetic | None
-) -> Any:
+def _operand(tape: Tape, lookup: Lookup, dtype: str, arithmetic: Arithmetic, number: int) -> Any:
     array = lookup(number)
     value = tape.values[number]
-    if arithmetic is None or not is_inexact(value.dtype):
+    if not is_inexact(value.dtype):
         return array
     if value.shape == () and unit_roundoff(value.dtype) < unit_roundoff(dtype):
         # A Python number, which torch holds in double, or a 0-d tensor of a wider format: torch
         # rounds it on use.
-        return _scalar(array.item(), dtype, arithmetic)
+        return _scalar(dtype, arithmetic, array.item())
     return Bounded(array, arithmetic)
 
 
-def _scalar(number: complex, dtype: str, arithmetic: Arithmetic | None) -> Any:
+def _scalar(dtype: str, arithmetic: Arithmetic, number: complex) -> Any:
     """Return a Python number as an operand: rounded, with its error, if the format cannot hold it.
 
     Rounded, because comparisons with it happen after rounding.
     """
-    if arithmetic is None or not np.isfinite(number):
+    if not np.isfinite(number):
         return number
     rounded = round_to(np.asarray(number), dtype)
     off = np.abs(number - rounded)

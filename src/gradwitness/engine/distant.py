@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -93,45 +92,46 @@ def address(array: Any) -> int:
     return at
 
 
-@dataclass(frozen=True)
 class Distant(Value):
-    """A value on a device: its numbers are copied to the host when first asked for.
+    """A value on a device: its numbers are copied to the host when first asked for."""
 
-    Attributes
-    ----------
-    there : Value
-        The same with the array that lives on the device.
-    """
+    __slots__ = ("_brought", "_there")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        fields = vars(self)
-        there = Value(**fields)
-        # What is not set is computed.
-        del fields["array"]
-        fields["there"] = there
-
-    @cached_property  # type: ignore[misc]
+    @property
     def array(self) -> NDArray[Any] | None:
         """The numbers on the host."""
-        there: Value = vars(self)["there"]
-        return None if there.array is None else on_host(there.array)
+        if self._brought is None and self._there is not None:
+            self._brought = on_host(self._there)
+        return self._brought
+
+    @array.setter
+    def array(self, there: Any) -> None:
+        self._there: Any = there
+        self._brought: NDArray[Any] | None = None
+
+    def living(self) -> Value:
+        """Return the same with the array that lives on the device."""
+        return Value(*(self._there if name == "array" else getattr(self, name) for name in _FIELDS))
+
+
+_FIELDS = tuple(field.name for field in fields(Value))
 
 
 def at_hand(value: Value) -> Value:
     """Return a value whose array is NumPy's, if need be once somebody asks for it."""
-    return Distant(**vars(value)) if is_distant(value.array) else value
+    if not is_distant(value.array):
+        return value
+    return Distant(*(getattr(value, name) for name in _FIELDS))
 
 
 def where_it_lives(value: Value) -> Value:
     """Return a value with the array as it was recorded."""
-    there: Value = vars(value).get("there", value)
-    return there
+    return value.living() if isinstance(value, Distant) else value
 
 
 def lives_elsewhere(value: Value) -> bool:
     """Whether a value's array is one on a device; not if it is brought from there."""
-    return is_distant(vars(value).get("array"))
+    return not isinstance(value, Distant) and is_distant(value.array)
 
 
 def as_it_lives(tape: Tape) -> Tape:
@@ -160,8 +160,7 @@ class _AsTheyLive(Sequence[Value]):
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         value = self._values[index]
-        there: Value | None = value.__dict__.get("there")
-        if there is None:
+        if type(value) is not Distant:
             return value
         self.met = True
-        return there
+        return value.living()

@@ -15,7 +15,14 @@ from gradwitness._printable import one_line
 from gradwitness.engine.binding import Lookup, bind
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.bounded.array import rounding
-from gradwitness.engine.floats import Arithmetic, as_array, is_complex, is_inexact, round_to
+from gradwitness.engine.floats import (
+    Arithmetic,
+    as_array,
+    is_complex,
+    is_float,
+    is_inexact,
+    round_to,
+)
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.step_arithmetic import forward_arithmetic
 from gradwitness.rules.kernel_ops import paired
@@ -58,19 +65,20 @@ def evaluate(
         parameters = parameters | {"made": _recorded_outputs(call, lookup, arithmetic)}
     whose = f"the rule of {bound.rule.name}"
     result = run(whose, bound.rule.function, *bound.operands, **parameters)
-    outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+    outputs = result if isinstance(result, (tuple, list)) else (result,)
     if len(outputs) != len(call.outputs):
         raise RuleFailure(
             f"{call.op} has {len(call.outputs)} outputs, but its rule returns {len(outputs)}"
         )
-    if all(output is None for output in outputs):
+    if outputs and outputs[0] is None and all(output is None for output in outputs):
         raise RuleFailure(f"{whose} returns None: is a return missing?")
-    pairs = zip(outputs, call.outputs, strict=True)
     return tuple(
-        result
-        if n is None or result is None
-        else _output(call, whose, result, tape.values[n], arithmetic)
-        for result, n in pairs
+        [
+            result
+            if n is None or result is None
+            else _output(call, whose, result, tape.values[n], arithmetic)
+            for result, n in zip(outputs, call.outputs, strict=True)
+        ]
     )
 
 
@@ -126,6 +134,8 @@ def as_recorded(result: Any, recorded: Value) -> Any:
     number (x86), or the nearest one, and 0 for NaN (ARM).
     """
     dtype = recorded.dtype
+    if type(result) is np.ndarray and result.dtype.kind == "f" and is_float(dtype):
+        return result
     value = as_array(result.value if isinstance(result, Bounded) else result)
     if dtype.startswith("complex") and not is_complex(dtype):
         raise Unjudgeable(f"complex numbers in {dtype}")

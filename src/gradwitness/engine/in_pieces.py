@@ -11,7 +11,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients, vjp
 from gradwitness.engine.binding import Lookup, inputs_of
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.tiling import cuts, is_large, small_step
+from gradwitness.engine.tiling import cuts, is_large, small_steps
 from gradwitness.rules import find
 from gradwitness.tape import Kind, Ref
 
@@ -60,11 +60,12 @@ def sent_together(tape: Tape, node: Node, input_nr: int) -> frozenset[int]:
 
 
 def gradient_cuts(
-    tape: Tape, node: Node, arrived: Sequence[Shape | None]
+    tape: Tape, node: Node, arrived: Sequence[Shape | None], *, added: bool = False
 ) -> dict[int, tuple[str, Shape, list[Cut]]]:
     """Return how the gradients that a node sends can be cut, by input: operand, shape, pieces.
 
-    ``arrived`` are the shapes of what came in.
+    ``arrived`` are the shapes of what came in. With ``added``, all are cut as the results are if
+    that is possible: what an operand that has no such axis gets is the sum of its pieces.
     """
     call = call_of(tape, node)
     if call is None or not is_large(tape, call):
@@ -76,11 +77,14 @@ def gradient_cuts(
         for arrived_shape, shape in zip(arrived, shapes, strict=False)
     ):
         return {}
+    of_results = cuts(tape, call) if added else []
     found = {}
     for input_nr, edge in enumerate(node.edges):
         name, value = operand_of(tape, call, input_nr)
-        pieces = [] if value is None or edge is None else cuts(tape, call, name)
-        if value is not None and pieces:
+        if value is None or edge is None:
+            continue
+        pieces = of_results or cuts(tape, call, name)
+        if pieces:
             found[input_nr] = name, tape.values[value].shape, pieces
     return found
 
@@ -110,8 +114,8 @@ def parts_made(
     if not pieces:
         for k, result in enumerate(evaluate(tape, call, lookup, bounded=False)):
             yield k, (), result
-    for cut in pieces:
-        small = small_step(tape, call, cut, lookup, replayed=replayed)
+        return
+    for cut, small in small_steps(tape, call, pieces, lookup, replayed=replayed):
         made = evaluate(small.tape, small.call, small.lookup, bounded=False)
         for k, (result, number) in enumerate(zip(made, call.outputs, strict=True)):
             shape = () if number is None else tape.values[number].shape
@@ -121,7 +125,7 @@ def parts_made(
 def sent(tape: Tape, node: Node, incoming: list[Any], lookup: Lookup) -> tuple[Any, ...]:
     """Return what a node sends as `gradients` does, in float64."""
     arrived = [None if g is None else np.shape(g) for g in incoming]
-    in_pieces = {} if not any(arrived) else gradient_cuts(tape, node, arrived)
+    in_pieces = gradient_cuts(tape, node, arrived, added=True) if any(arrived) else {}
     if not in_pieces:
         return gradients(tape, node, incoming, lookup, None, precise=True)
     edges = tuple(None if k in in_pieces else edge for k, edge in enumerate(node.edges))
@@ -151,24 +155,29 @@ def parts_sent(
 ) -> Iterator[tuple[int, Index, Any]]:
     """Yield the pieces of what a node sends in float64: the input, the index, the numbers.
 
-    How it is cut is told by input, as `gradient_cuts` does. ``arrived_in`` returns what of the
-    incoming gradients belongs to a piece. If the numbers are ``replayed``, formulas are taken that
-    lose no digits.
+    How it is cut is told by input, as `gradient_cuts` does; what has an empty index is whole.
+    ``arrived_in`` returns what of the incoming gradients belongs to a piece. If the numbers are
+    ``replayed``, formulas are taken that lose no digits.
     """
     call = call_of(tape, node)
     for pieces, inputs in _cut_alike(in_pieces):
         assert call is not None  # noqa: S101 (it is cut)
         # One call of the rule makes the gradients of all.
         wanted = [k in inputs for k in range(len(node.edges))]
-        for cut in pieces:
-            small = small_step(tape, call, cut, lookup, replayed=replayed)
+        sums: dict[int, Any] = {}
+        for cut, small in small_steps(tape, call, pieces, lookup, replayed=replayed):
             made = vjp(
                 *(small.tape, small.call, arrived_in(cut), small.lookup, None, wanted),
                 precise=replayed,
             )
             for k in inputs:
                 name, shape, _ = in_pieces[k]
-                yield k, cut.operand(name, shape), made[k]
+                index = cut.operand(name, shape)
+                if index:
+                    yield k, index, made[k]
+                else:
+                    sums[k] = made[k] + sums[k] if k in sums else made[k]
+        yield from ((k, (), total) for k, total in sums.items())
 
 
 def _cut_alike(

@@ -20,7 +20,7 @@ from gradwitness.rules.registry import ELEMENTWISE
 from gradwitness.tape import Ref, Tape, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -87,9 +87,13 @@ def axis_of(letters: str, letter: str, shape: Shape) -> int | None:
 
 def is_large(tape: Tape, call: Call) -> bool:
     """Whether a call has a tensor too large to convert at once."""
-    numbers = {n for n in call.outputs if n is not None}
-    numbers.update(a.value for a in call.arguments.values() if isinstance(a, Ref))
-    largest = max((math.prod(tape.values[n].shape) for n in numbers), default=0)
+    values, largest = tape.values, 0
+    for number in call.outputs:
+        if number is not None:
+            largest = max(largest, math.prod(values[number].shape))
+    for argument in call.arguments.values():
+        if isinstance(argument, Ref):
+            largest = max(largest, math.prod(values[argument.value].shape))
     return largest > _LARGE and largest > _LARGE * _times(tape, call)
 
 
@@ -126,14 +130,26 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
         return []
     letter, length, touched = best
     piece = _PIECE * _times(tape, call)
-    count = min(length, -(-touched // piece), max(_FEW, -(-math.prod(shape) // piece)))
-    count = min(count, _MOST_PIECES)
-    bounds = [length * k // count for k in range(count + 1)]
-    return [
-        Cut(of_operands, of_results, letter, *ends)
-        for ends in itertools.pairwise(bounds)
-        if count > 1
-    ]
+    count = min(-(-touched // piece), max(_FEW, -(-math.prod(shape) // piece)), _MOST_PIECES)
+    ranges = list(_ranges(length, count))
+    return [Cut(of_operands, of_results, letter, *ends) for ends in ranges if len(ranges) > 1]
+
+
+def slabs(shape: Shape, *, on_device: bool = False) -> list[Index]:
+    """Return the indices of pieces of a tensor, along one axis; of a small one, of all of it."""
+    size, times = math.prod(shape), _ON_DEVICE if on_device else 1
+    if size <= _LARGE * times:
+        return [()]
+    count = -(-size // (_PIECE * times))
+    # The first axis that is long enough: what lies together stays together.
+    axis = next((k for k, n in enumerate(shape) if n >= count), shape.index(max(shape)))
+    return [(*(slice(None),) * axis, slice(*ends)) for ends in _ranges(shape[axis], count)]
+
+
+def _ranges(length: int, count: int) -> Iterable[tuple[int, int]]:
+    """Cut a length into so many ranges at most."""
+    count = min(length, count)
+    return itertools.pairwise([length * k // count for k in range(count + 1)])
 
 
 def _longest_cut(
@@ -152,55 +168,79 @@ def _longest_cut(
     return best
 
 
-def small_step(
-    tape: Tape, call: Call, cut: Cut, lookup: Lookup, *, replayed: bool = False
-) -> SmallStep:
-    """Return one piece of a call.
+def small_steps(
+    tape: Tape, call: Call, pieces: Iterable[Cut], lookup: Lookup, *, replayed: bool = False
+) -> Iterator[tuple[Cut, SmallStep]]:
+    """Yield the pieces of a call, all cut along one letter, each as a step of its own.
 
     Only uncut values are looked up on the whole tape, unless its numbers are a replay's.
     """
     rule = rules.find(call.base_op)
-    assert rule is not None  # noqa: S101 (it made the cut)
-    values: list[Value] = []
-    origins: list[tuple[int, Index]] = []
+    assert rule is not None  # noqa: S101 (it made the cuts)
+    whole: list[int] = []
+    place: list[str | int] = []
 
-    def add(number: int, index: Index) -> int:
-        value = tape.values[number]
-        origins.append((number, index))
-        if index:
-            # Values that no vjp uses may be freed already; only their shape is needed.
-            part = None if value.array is None else value.array[index]
-            shape = unknown(value.shape)[index].shape if part is None else part.shape
-            value = Value(
-                value.id,
-                shape,
-                value.dtype,
-                part,
-                value.layout,
-                freed=value.freed,
-                sparse=value.sparse,
-            )
-        values.append(value)
-        return len(values) - 1
+    def add(number: int, role: str | int) -> int:
+        whole.append(number)
+        place.append(role)
+        return len(whole) - 1
 
     arguments = dict(call.arguments)
     for name, schema_name in operand_names(rule, call).items():
         argument = arguments[schema_name]
         if isinstance(argument, Ref):
-            index = cut.operand(name, tape.values[argument.value].shape)
-            arguments[schema_name] = Ref(add(argument.value, index))
-    outputs = tuple(
-        None if n is None else add(n, cut.result(k, tape.values[n].shape))
-        for k, n in enumerate(call.outputs)
+            arguments[schema_name] = Ref(add(argument.value, name))
+    outputs = tuple(None if n is None else add(n, k) for k, n in enumerate(call.outputs))
+    small = replace(call, arguments=arguments, outputs=outputs)
+    values = [tape.values[number] for number in whole]
+    for cut in pieces:
+        indices = [
+            cut.operand(role, value.shape)
+            if isinstance(role, str)
+            else cut.result(role, value.shape)
+            for role, value in zip(place, values, strict=True)
+        ]
+        parts = list(map(_part, values, indices))
+        yield cut, _small_step(small, parts, indices, whole, lookup, replayed)
+
+
+def _part(value: Value, index: Index) -> Value:
+    """Return the part of a value at an index; all of it if that is empty."""
+    if not index:
+        return value
+    # Values that no vjp uses may be freed already; only their shape is needed.
+    array = None if value.array is None else value.array[index]
+    shape = unknown(value.shape)[index].shape if array is None else array.shape
+    return Value(
+        value.id,
+        shape,
+        value.dtype,
+        array,
+        value.layout,
+        freed=value.freed,
+        sparse=value.sparse,
     )
-    small = Tape(values=values, calls=(), nodes=(), sweeps=())
-    of_part = recorded(small)
+
+
+def _small_step(
+    call: Call,
+    values: list[Value],
+    indices: list[Index],
+    whole: list[int],
+    lookup: Lookup,
+    replayed: bool,
+) -> SmallStep:
+    """Return a call on some values, which are parts of others where they have an index."""
+    tape = Tape(values=values, calls=(), nodes=(), sweeps=())
+    of_part = recorded(tape)
 
     def numbers(position: int) -> NDArray[Any]:
-        number, index = origins[position]
-        return of_part(position) if index and not replayed else lookup(number)[index]
+        index = indices[position]
+        if index and not replayed:
+            return of_part(position)
+        return lookup(whole[position])[index] if index else lookup(whole[position])
 
-    return SmallStep(small, replace(call, arguments=arguments, outputs=outputs), numbers)
+    return SmallStep(tape, call, numbers)
 
 
 def letters(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from gradwitness._errors import FileFormatError, InputError
 from gradwitness.engine.floats import is_float, numpy_dtype
+from gradwitness.files.printed_numbers import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,12 +120,6 @@ def _tensor(path: Path, lines: list[str], line_nr: int) -> tuple[str, NDArray[An
 def _numbers(text: str) -> NDArray[np.float64]:
     """Return the numbers of a text; `ValueError`, which names the word, if one is none."""
     try:
-        # Of white space alone NumPy makes a number, and it takes nan(1) for one.
-        if text.strip() and "(" not in text:
-            with warnings.catch_warnings():
-                # What is no number is told by a warning, and by an error in later versions.
-                warnings.simplefilter("error", DeprecationWarning)
-                return np.fromstring(text, sep=" ")
-    except (DeprecationWarning, ValueError):
-        pass
-    return np.array(text.split(), np.float64)
+        return values_of(text.encode())
+    except ValueError:
+        return np.array(text.split(), np.float64)

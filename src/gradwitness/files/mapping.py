@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Smaller arrays are read: a file of many would be mapped in vain.
 LEAST = 1 << 20
-# The numbers of one piece: it stays in the processor's cache.
-PIECE = 1 << 16
+# The bytes of one piece: it stays in the processor's cache.
+PIECE = 1 << 19
 # The pieces after which what was read of a mapped file is given back.
 _KEPT = 64
 
@@ -76,7 +76,7 @@ def pieces(
         order="C",
         op_dtypes=dtypes,
         casting="unsafe",
-        buffersize=PIECE,
+        buffersize=PIECE // max(np.dtype(each).itemsize for each in dtypes),
     )
     ends = start, iterator.itersize if stop is None else stop
     # To NumPy's stubs it is read-only.
@@ -95,11 +95,12 @@ def slabs(*arrays: NDArray[Any]) -> Iterator[tuple[slice, ...]]:
     What was read of mapped files is given back after each part.
     """
     shape = arrays[0].shape
-    if arrays[0].size <= PIECE * _KEPT:
+    most = PIECE * _KEPT // 8
+    if arrays[0].size <= most:
         yield ()
         return
-    axis = next(n for n in range(len(shape)) if math.prod(shape[n + 1 :]) <= PIECE * _KEPT)
-    step = max(1, PIECE * _KEPT // math.prod(shape[axis + 1 :]))
+    axis = next(n for n in range(len(shape)) if math.prod(shape[n + 1 :]) <= most)
+    step = max(1, most // math.prod(shape[axis + 1 :]))
     for outer in np.ndindex(shape[:axis]):
         before = tuple(slice(n, n + 1) for n in outer)
         for start in range(0, shape[axis], step):

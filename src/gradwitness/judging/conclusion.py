@@ -98,9 +98,7 @@ def conclusion(
     interrupted = settle is unmeasured
     # The node of a forward call was not known when it ran.
     findings = [
-        replace(f, node=tape.calls[f.call].node)
-        if f.step is Step.FORWARD and f.call is not None
-        else f
+        f.at_node(tape.calls[f.call].node) if f.step is Step.FORWARD and f.call is not None else f
         for f in findings
     ]
     findings = with_doubts(tape, findings)
@@ -147,12 +145,21 @@ def _untold(kind: str, what: str, reason: str) -> tuple[Note, ...]:
 
 
 _no_digits = partial(_untold, "no digits", "The float64 replay, which tells how many are right")
+_no_notes = partial(_untold, "no notes", "All others")
 
 
-def completed(panel: Panel, tape: Tape, first: Report) -> Report:
-    """Return a report in which everything agrees with what the float64 replay tells.
+def completed(panel: Panel, tape: Tape, first: Report, *, thorough: bool) -> Report:
+    """Return a report in which everything agrees with its notes and, if that is to be made, digits.
 
     What judged the steps is not needed any more, and may go.
+
+    Parameters
+    ----------
+    panel : Panel
+    tape : Tape
+    first : Report
+    thorough : bool
+        Whether to make the float64 replay.
 
     Raises
     ------
@@ -161,13 +168,16 @@ def completed(panel: Panel, tape: Tape, first: Report) -> Report:
     """
 
     def whole() -> Report:
-        replayed, failures = _replayed(tape, first.findings, Trusting(()))
+        replayed, failures = None, []
+        if thorough:
+            replayed, failures = _replayed(tape, first.findings, Trusting(()))
         rows = tuple(with_digits(first.rows, tape, replayed))
         judged = Judgement(tape, first.findings, rows, replayed, partial(replay, tape))
         return replace(first, rows=rows, notes=(*first.notes, *_notes(panel, judged), *failures))
 
     def without(reason: str) -> Report:
-        return replace(first, notes=(*first.notes, *_no_digits(reason)))
+        untold = _no_digits(reason) if thorough else _no_notes(reason)
+        return replace(first, notes=(*first.notes, *untold))
 
     try:
         return attempt(whole, without)
@@ -189,7 +199,7 @@ def _replayed(
 
 
 def _notes(panel: Panel, judgement: Judgement) -> tuple[Note, ...]:
-    notes = attempt(lambda: panel.notes(judgement), partial(_untold, "no notes", "All others"))
+    notes = attempt(lambda: panel.notes(judgement), _no_notes)
     return tuple(filterfalse(_is_meant, notes))
 
 

@@ -142,6 +142,8 @@ def counted(row: Row) -> Comparison:
 
 def without_faint(tape: Tape, findings: Sequence[Finding], rows: Sequence[Row]) -> list[Finding]:
     """Return findings in which doubts that no gradient shows agree."""
+    if not any(is_carried(tape, f) for f in findings):
+        return [*findings]
     showing: dict[int, set[int]] = {}
     for row in rows:
         showing.setdefault(row.sweep, set()).update({row.node} if shows(row) else ())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness._errors import InputError
 from gradwitness.judging.depth import FULL
+from gradwitness.judging.lean import lean
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class Finding:
     def verdict(self) -> Verdict:
         """The comparison's verdict."""
         return self.comparison.verdict
+
+    def at_node(self, node: int | None) -> Finding:
+        """Return a plain finding with its node, which was not known when the step was judged."""
+        return self if node == self.node else lean(Finding, **{**vars(self), "node": node})
 
     @property
     def is_forward_doubt(self) -> bool:

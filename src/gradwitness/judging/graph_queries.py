@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import one_line
-from gradwitness.engine.binding import bind, over_complex
 from gradwitness.engine.custom_forwards import edge_value
+from gradwitness.engine.forms import form_of
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gradwitness.judging.functions import Functions
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Edge, Node, Source, Tape
 
 
@@ -56,7 +55,7 @@ def source_of(tape: Tape, node: Node) -> Source | None:
 
 
 def operand_names(
-    tape: Tape, node: Node, records: Records, functions: Functions | None = None
+    tape: Tape, node: Node, functions: Functions | None = None
 ) -> list[tuple[str, str]]:
     """Return name and formula of each edge's operand."""
     if node.call is None:
@@ -64,16 +63,15 @@ def operand_names(
         known = {n: f"{one_line(name)} (input {n})" for n, name in enumerate(names)}
         return [(known.get(n, f"input {n}"), "") for n in range(len(node.edges))]
     try:
-        bound = bind(tape, tape.calls[node.call], records, arithmetic=None, skip=True)
+        form = form_of(tape.values, tape.calls[node.call])
     except Unjudgeable:
         return [(f"input {n}", "") for n in range(len(node.edges))]
-    mixed = over_complex(tape, tape.calls[node.call])
     return [
         (
             name if index is None else f"{name}[{index}]",
-            f"d{name} = {gradient_text(bound.rule, name, mixed)}",
+            f"d{name} = {gradient_text(form.rule, name, form.over_complex)}",
         )
-        for name, index, _ in bound.inputs()
+        for (name, index), _ in form.edges()
     ]
 
 

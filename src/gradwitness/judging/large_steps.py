@@ -12,7 +12,7 @@ from gradwitness.engine.binding import unrecorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.in_pieces import call_of, gradient_cuts
-from gradwitness.engine.tiling import cuts, small_step
+from gradwitness.engine.tiling import cuts, small_steps
 from gradwitness.judging.compare import Comparing
 from gradwitness.judging.piecewise import Pieces
 
@@ -38,8 +38,7 @@ def results(tape: Tape, call: Call, records: Records) -> list[tuple[int, Compari
     if not pieces:
         return None
     comparing: dict[int, Comparing] = {}
-    for cut in pieces:
-        small = small_step(tape, call, cut, records)
+    for cut, small in small_steps(tape, call, pieces, records):
         small_results = evaluate(small.tape, small.call, small.lookup, bounded=True)
         for output_nr, (number, result) in enumerate(zip(call.outputs, small_results, strict=True)):
             # A rule returns None for a kernel's internal outputs.
@@ -100,8 +99,7 @@ class _LargeStep:
         self, incoming: Sequence[int | None], records: Records, arithmetic: Arithmetic
     ) -> Iterator[tuple[Index, Bounded]]:
         needed = [k == self.input_nr for k in range(len(self.node.edges))]
-        for cut in self.pieces:
-            small = small_step(self.tape, self.call, cut, records)
+        for cut, small in small_steps(self.tape, self.call, self.pieces, records):
             arrived = [
                 None
                 if number is None

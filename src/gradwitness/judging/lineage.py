@@ -34,7 +34,10 @@ class Lineage:
         for f in findings:
             if f.sweep is not None and f.node is not None:
                 self._backward[f.sweep, f.node, f.tensor_nr, f.step] = f
-        self._worst = [self._trace(n, sweep) for n, sweep in enumerate(tape.sweeps)]
+        agree = all(f.verdict is Verdict.AGREES for f in findings)
+        self._worst = [
+            {} if agree else self._trace(n, sweep) for n, sweep in enumerate(tape.sweeps)
+        ]
 
     def verdict(
         self, sweep: int, input_nr: NodeInput, own: Comparison

@@ -5,16 +5,18 @@ If every step holds, the whole holds, and a fault shows only at the step that ma
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._progress import progress
 from gradwitness.engine.distant import as_it_lives
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.judging import large_steps
-from gradwitness.judging.accused import settled, unmeasured
+from gradwitness.judging.accused import Accused, settled, unmeasured
 from gradwitness.judging.came_in import agreed, finite, forgiven
 from gradwitness.judging.causes import Guilty
 from gradwitness.judging.compare import Comparison, in_turn, settled_by, unjudged
@@ -28,6 +30,7 @@ from gradwitness.judging.conclusion import (
 )
 from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import Finding, Report, Step
+from gradwitness.judging.lean import lean
 from gradwitness.judging.looks.fast import Fast
 from gradwitness.judging.looks.projecting import Projecting, elsewhere
 from gradwitness.judging.pathology.panel import Panel
@@ -37,7 +40,7 @@ from gradwitness.judging.sweep import SweepCheck
 from gradwitness.rules import find
 from gradwitness.rules.graph_terms import LOGARITHMS, SOURCES, UNFILLED
 from gradwitness.tape import COLLECTIVES, OUTSIDE
-from gradwitness.verdict import Verdict
+from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,6 +87,11 @@ class Judge:
         # Values that contain some such numbers.
         self._unfilled: set[int | None] = set()
         self._steps = 0
+        # The pass that has a bar; those within it have none.
+        self._shown: int | None = None
+        self._bars = ExitStack()
+        self._advance: Callable[[], object] = int
+        self._so_far = (0, Verdict.AGREES)
 
     def called(self, number: int) -> None:
         """Judge a forward call."""
@@ -129,6 +137,11 @@ class Judge:
             self._sweeps[sweep] = SweepCheck(
                 self._tape, self._records, sweep, roots, limited_to, self._functions, self._looks
             )
+        if self._shown is None:
+            reached = partial(_reached, self._tape, [edge.node for edge, _ in roots])
+            shown = progress("judging", reached, "nodes", self.so_far)
+            self._advance = self._bars.enter_context(shown)
+            self._shown = sweep
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
         """Judge one node run of a backward pass."""
@@ -143,11 +156,23 @@ class Judge:
             self._guilty.note(node_run.node, findings)
             self._panel.node_ran(sweep, node_run, update, findings)
             self._steps += 1
+        if sweep == self._shown:
+            self._advance()
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
+        if sweep == self._shown:
+            self._bars.close()
+            self._shown = None
         with self._memory:
             self._sweeps[sweep].finish(captured)
+
+    def so_far(self) -> str:
+        """Say what the steps until now come to; what waits for slopes is open."""
+        count, verdict = self._so_far
+        new = [_until_now(f) for f in self._findings[count:]]
+        self._so_far = (len(self._findings), worst([verdict, *new]))
+        return f"{self._so_far[1].value} so far"
 
     def report(self, tape: Tape, replayed: Replay | None = None) -> Report:
         """Return the judgement of everything reported.
@@ -164,16 +189,17 @@ class Judge:
     def conclude(self, tape: Tape) -> tuple[Report, Callable[[], Report] | None]:
         """Return the judgement of everything reported, and what completes it if it is not whole.
 
-        Where every step of torch's own agrees, the float64 replay changes no verdict: it tells how
-        many digits are right, and some notes rest on it. So it can wait until somebody asks.
+        Where every step of torch's own agrees, neither the float64 replay, which tells how many
+        digits are right, nor any note changes the verdict. So they can wait until somebody asks.
         """
         agree = all(f.verdict is Verdict.AGREES and not f.grade for f in self._findings)
-        if agree and self._depth == FULL and tape.complete and not tape.failures:
+        thorough = self._depth == FULL
+        if agree and (tape.complete or not thorough) and not tape.failures:
             first = self._reported(tape, partial(conclusion, settle=settled, waits=True))
             if first.verdict is Verdict.AGREES:
                 self._records.forget()
                 self._memory.settle(tape)
-                return first, partial(completed, self._panel, tape, first)
+                return first, partial(completed, self._panel, tape, first, thorough=thorough)
             if has_failed(first):
                 return first, None
         return self.report(tape), None
@@ -263,12 +289,28 @@ class Judge:
         return unit * max((largest(self._records(n)) for n in call.operands), default=0.0)
 
 
+def _until_now(finding: Finding) -> Verdict:
+    return Verdict.INCONCLUSIVE if isinstance(finding, Accused) else finding.verdict
+
+
+def _reached(tape: Tape, nodes: list[int]) -> int:
+    """Return how many nodes a pass from some reaches."""
+    seen = dict.fromkeys(nodes)
+    waiting = [*seen]
+    for node in waiting:
+        new = {e.node for e in tape.nodes[node].edges if e is not None and e.node not in seen}
+        seen.update(dict.fromkeys(new))
+        waiting += new
+    return len(seen)
+
+
 def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:
     rule = find(call.base_op)
-    return Finding(
-        Step.FORWARD,
-        f"{call.op} (call {call.id})",
-        comparison,
+    return lean(
+        Finding,
+        step=Step.FORWARD,
+        title=f"{call.op} (call {call.id})",
+        comparison=comparison,
         call=call.id,
         tensor_nr=output_nr,
         source=call.source,

@@ -33,7 +33,11 @@ def with_losses(
     findings : sequence of Finding
     rows : sequence of Row
     """
-    told = [replace(f, comparison=_told(f.comparison)) for f in findings]
+    told = [_with(f, _told(f.comparison)) for f in findings]
+    if all(t is f for f, t in zip(findings, told, strict=True)) and not any(
+        _told(row.comparison) is not row.comparison for row in rows
+    ):
+        return told, [*rows]
     inherited = {_behind(f): _behind(t) for f, t in zip(findings, told, strict=True)}
 
     def row_told(row: Row) -> Row:
@@ -43,6 +47,11 @@ def with_losses(
         return replace(row, comparison=own, reason=reason)
 
     return told, [*map(row_told, rows)]
+
+
+def _with(finding: Finding, comparison: Comparison) -> Finding:
+    same = comparison is finding.comparison
+    return finding if same else replace(finding, comparison=comparison)
 
 
 def _behind(finding: Finding) -> str:

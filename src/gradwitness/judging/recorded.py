@@ -67,7 +67,7 @@ def judge(tape: Tape, replayed: Replay | None = None, *, depth: str = FULL) -> R
 def _tell(tape: Tape, judging: Judge) -> None:
     """Tell a judge of each step of a recording, in the order in which they ran."""
     done = 0
-    with progress("judging", steps_of(tape)) as advance:
+    with progress("judging", steps_of(tape), so_far=judging.so_far) as advance:
 
         def call_up_to(count: int) -> None:
             nonlocal done

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 if TYPE_CHECKING:
-    from gradwitness.tape import Tape
+    from gradwitness.engine.forms import Form
+    from gradwitness.tape import Call, Tape, Value
 
 T = TypeVar("T")
 
@@ -24,27 +25,25 @@ class StepMemory:
     """
 
     def __init__(self, tape: Tape) -> None:
-        self._parts: list[_Remembered[Any]] = [
-            _Remembered(part) for part in (tape.values, tape.calls, tape.nodes)
-        ]
-        values, calls, nodes = self._parts
-        self.tape = replace(tape, values=values, calls=calls, nodes=nodes)
+        self._values = _Values(tape.values)
+        self._calls, self._nodes = _Remembered(tape.calls), _Remembered(tape.nodes)
+        self.tape = replace(tape, values=self._values, calls=self._calls, nodes=self._nodes)
 
     def __enter__(self) -> None:
-        for part in self._parts:
-            part.known = {}
+        self._values.known, self._values.forms = {}, {}
+        self._calls.known, self._nodes.known = {}, {}
 
     def __exit__(self, *_: object) -> None:
-        for part in self._parts:
-            part.known = None
+        self._values.known = self._values.forms = None
+        self._calls.known = self._nodes.known = None
 
     def settle(self, tape: Tape) -> None:
         """Let the complete tape take the place of the growing one.
 
         That makes its elements from the program's own objects, and so would keep them.
         """
-        for part, made in zip(self._parts, (tape.values, tape.calls, tape.nodes), strict=True):
-            part.made = made
+        self._values.made, self._calls.made = tape.values, tape.calls
+        self._nodes.made = tape.nodes
 
 
 class _Remembered(Sequence[T]):
@@ -61,11 +60,17 @@ class _Remembered(Sequence[T]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[T]: ...
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        if isinstance(index, slice):
-            return self.made[index]
         known = self.known
-        if known is None:
+        if known is None or type(index) is slice:
             return self.made[index]
         if index not in known:
             known[index] = self.made[index]
         return known[index]
+
+
+class _Values(_Remembered["Value"]):
+    """The values, and the forms of calls on them: see `form_of`, which asks for these."""
+
+    def __init__(self, made: Sequence[Value]) -> None:
+        super().__init__(made)
+        self.forms: dict[int, tuple[Call, Form]] | None = None

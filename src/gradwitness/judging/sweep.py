@@ -26,6 +26,7 @@ from gradwitness.judging.fan_in import arrived_in_turn, total
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, same_operand, source_of
 from gradwitness.judging.large_steps import in_large_pieces
+from gradwitness.judging.lean import lean
 from gradwitness.judging.left_open import hidden
 from gradwitness.judging.looks.last import Last
 from gradwitness.judging.piecewise import Pieces
@@ -155,12 +156,12 @@ class SweepCheck:
             terms = len(self.sent.get((place.node, place.index), ()))
             self._last.add(step, place, terms, comparison)
         call = None if node.call is None else self.tape.calls[node.call]
-        finding = Finding if case is None else partial(Accused, case=case)
+        finding = partial(lean, Finding) if case is None else partial(Accused, case=case)
         self._findings.append(
             finding(
-                step,
-                f"{node.name} #{node.id}, {what}",
-                comparison,
+                step=step,
+                title=f"{node.name} #{node.id}, {what}",
+                comparison=comparison,
                 call=node.call,
                 node=node.id,
                 sweep=self.number,
@@ -210,7 +211,7 @@ class SweepCheck:
         return comparison if ones else in_turn(comparison, again, expected)[0]
 
     def _backward(self, node: Node, node_run: NodeRun) -> None:
-        names = operand_names(self.tape, node, self.records, self._custom.functions)
+        names = operand_names(self.tape, node, self._custom.functions)
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return

@@ -12,6 +12,7 @@ import numpy as np
 import scipy
 
 from gradwitness._errors import RuleError
+from gradwitness.rules.elementwise.error_function import erf
 from gradwitness.rules.kernel_ops import polygamma, times, where
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ WORDS: Mapping[str, Callable[..., Any]] = {
     "swap": np.swapaxes,
     "where": where,
     # Asked for when they are called: importing them takes longer than NumPy's whole import.
-    "erf": lambda x: scipy.special.erf(x),
+    "erf": erf,
     "erfc": lambda x: scipy.special.erfc(x),
     "erfinv": lambda x: scipy.special.erfinv(x),
     "digamma": lambda x: scipy.special.psi(x),
@@ -97,8 +98,9 @@ class Formula:
 
     def __call__(self, *operands: Array, **parameters: Any) -> Array:
         """Compute it."""
-        given = dict(zip(self._operands, operands, strict=True))
-        return self._whole({**self._defaults, **parameters, **given})
+        given = {**self._defaults, **parameters}
+        given.update(zip(self._operands, operands, strict=True))
+        return self._whole(given)
 
     def _part(self, node: ast.expr) -> Part:
         match node:
@@ -141,4 +143,18 @@ def _applied(function: Callable[..., Any], *parts: Part) -> Part:
     numbers = [part for part in parts if not callable(part)]
     if len(numbers) == len(parts):
         return float(function(*numbers))
-    return lambda given: function(*(part(given) if callable(part) else part for part in parts))
+    return _composed(function, *parts)
+
+
+def _composed(function: Callable[..., Any], *parts: Any) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a function of parts of which some are functions: one for each form that is common."""
+    if len(parts) == 1:
+        return lambda given: function(parts[0](given))
+    if len(parts) > 2:
+        return lambda given: function(*[p(given) if callable(p) else p for p in parts])
+    left, right = parts
+    if not callable(left):
+        return lambda given: function(left, right(given))
+    if not callable(right):
+        return lambda given: function(left(given), right)
+    return lambda given: function(left(given), right(given))

@@ -55,7 +55,7 @@ ADDED = "b"
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """What the witness knows of one operation.
 
@@ -204,7 +204,7 @@ class Rule:
     def keeps(self, index: int, results: int) -> bool:
         """Return whether some vjp may use the numbers of one result, by its index, of so many."""
         if results == 1:
-            return any(name == "y" or name.startswith("y[") for name in self.kept)
+            return "y" in self.kept or any(name.startswith("y[") for name in self.kept)
         return not self.kept.isdisjoint(("y", f"y[{index}]"))
 
     def definition(self, node: str = "") -> str:

@@ -65,6 +65,8 @@ class Gradient:
         """Compute the gradient from all that there is: the function gets what it names."""
         sources = (g, y, *operands)
         asked = [sources[at] if k is None else _result(y, k) for at, k in self._places]
+        if not self._keywords:
+            return self.function(*asked)
         named = {name: parameters[name] for name in self._keywords if name in parameters}
         return self.function(*asked, **{**self._defaults, **named})
 

@@ -12,13 +12,14 @@ import pytest
 from gradwitness.api.claims import diff
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.judging.claimed import explaining
+from gradwitness.judging.claimed.confirming import Confirming
 from gradwitness.judging.claimed.distances import distances, extent
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from gradwitness.judging.claimed.judge import ClaimRow
 
-SHAPE = (70, 2000)  # more than two pieces
+SHAPE = (70, 2000)  # more than a piece
 DTYPES = {"float64": np.float64, "float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
 
@@ -69,6 +70,58 @@ def test_equal_numbers_agree_in_all_digits() -> None:
     of = row(right(), right())
     assert of.verdict is Verdict.AGREES
     assert (of.comparison.error, of.comparison.index, of.digits) == (0, (0, 0), math.inf)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1.0, 2.0**100, 2.0**-100, 2.0**-140])
+def test_the_norm_of_numbers_whose_squares_float32_does_not_hold(dtype: Any, scale: float) -> None:
+    b = (right(3) * scale).astype(dtype)
+    b[5:30] = 0
+    b[40] *= 2.0**-20
+    exact = math.sqrt(math.fsum(x * x for x in b.ravel().tolist()))
+    assert row(right(3).astype(dtype), b).comparison.norm == pytest.approx(
+        exact, rel=2.0**-24, abs=0
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("near", [1.0, 1 + 2.0**-20, 0.0])
+def test_numbers_that_confirm_nothing_are_named(dtype: Any, near: float) -> None:
+    # 8 roundings of the largest number, which is 1, are allowed. In one piece most numbers are
+    # smaller, in the other a few; zeros are right as they are, and the bound itself says nothing.
+    allowed = 8 * unit_roundoff(np.dtype(dtype).name)
+    a = np.ones(SHAPE, dtype)
+    a[1:60] = allowed * near
+    a[2, 3:] = 0
+    a[69, 1990:] = allowed * near / 2
+    few = row(a, a)
+    silent = (a != 0) & (a <= allowed)
+    assert few.coverage.judged == a.size - np.count_nonzero(silent)
+    first = ", ".join(f"[{i},{j}]" for i, j in np.argwhere(silent)[:3])
+    assert few.reason == (
+        f"{np.mean(silent):.0%} of the entries are smaller than their rounding: they confirm "
+        f"nothing ({first} and {np.count_nonzero(silent) - 3} more)"
+        if near == 1
+        else ""
+    )
+
+
+@pytest.mark.parametrize("allowance", [0.1, 1 / 3, 0.7, 2.0**-149, 2.0])
+@pytest.mark.parametrize("largest", [0.0, 1.0, 20.0])
+def test_what_exact_numbers_confirm_is_decided_in_float64(allowance: float, largest: float) -> None:
+    near = np.float32(allowance)
+    numbers = [0.0, near, np.nextafter(near, near * 0), np.nextafter(near, near * 2), 0.5, 0.0]
+    value = np.array(numbers if largest else [0.0, 0.0], np.float32)
+    confirming = Confirming(value.shape, largest, math.inf)
+    confirming.take_exact(7, value, allowance)
+    loud = [float(x) > allowance for x in value]
+    zeros = [x == 0 and largest > 0 for x in value]
+    right = sum(loud) + sum(zeros) * (allowance <= largest / 16)
+    assert confirming.count == right
+    assert confirming._counted == value.size - sum(zeros)
+    silent = [not (a or b) for a, b in zip(loud, zeros, strict=True)]
+    assert confirming._silent.count == sum(silent)
+    assert confirming._silent.first == [7 + n for n, is_silent in enumerate(silent) if is_silent]
 
 
 def test_numbers_larger_than_their_rounding_all_confirm() -> None:

@@ -238,6 +238,7 @@ def test_a_value_is_brought_to_the_host_once_and_when_asked_for() -> None:
     assert not one.flags.writeable
     assert named.array is one
     assert named.name == "x"
+    assert replace(value, array=None).array is None
 
 
 def test_a_recording_from_a_device_is_saved_by_its_numbers(tmp_path: Path) -> None:

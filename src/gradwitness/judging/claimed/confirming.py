@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -91,6 +91,26 @@ class Confirming:
             self._half_unit = max(self._half_unit, float(np.max(half_units * zeros)))
         self.count += int(np.count_nonzero(confirms))
         self._counted += int(np.count_nonzero(counted))
+
+    def take_exact(self, start: int, value: NDArray[Any], allowance: float) -> None:
+        """Take numbers from a place on as `take` does, where all digits of both were written down.
+
+        The allowance is positive, and one for all.
+        """
+        # What exceeds it exceeds the next number below it in the value's own format, too.
+        below = value.dtype.type(allowance)
+        below = below if float(below) <= allowance else np.nextafter(below, below * 0)
+        loud = np.abs(value) > below
+        confirms, counted = int(np.count_nonzero(loud)), value.size
+        if self._largest != 0:
+            counted = int(np.count_nonzero(value))
+            self.count += (value.size - counted) * (allowance <= _ZERO * self._largest)
+        self.count += confirms
+        self._counted += counted
+        if len(self._silent.first) < _LISTED and counted > confirms:
+            self._silent.take(~loud & (value != 0 if self._largest != 0 else True), start)
+        else:
+            self._silent.count += counted - confirms
 
     def too_silent(self) -> str:
         """Return why the numbers confirm too little, or an empty string."""

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# So many squares are added at a time: for more, BLAS might wake its threads, which costs more.
-_SQUARES = 2**13
+# A sum of float32 squares that is larger lacks nothing by underflow, and one that is smaller has no
+# infinity among its terms.
+_LEAST_SUM, _MOST_SUM = 1e-25, 1e35
 _GLANCE = 16
 # The numbers among which one that confirms nothing is looked for again.
 _LINE = 2**10
+# Of the lines of a piece, the share from which all are read again: one by one they take longer.
+_MANY = 1 / 16
 # Numbers read again after which those of mapped files are given back.
 _KEPT = 2**22
 # A float32 difference is off by less than this share.
@@ -58,10 +61,10 @@ class Distances:
     smallest : ndarray
         Of the magnitudes expected in each line.
     largest, errors : ndarray
-        The largest magnitude expected and the largest distance in each piece, in float32 if both
-        arrays fit it.
+        The largest magnitude expected and the largest distance in each piece, as computed in the
+        format of the pass.
     squares : float
-        The sum of the squares of what was recorded.
+        The sum of the squares of what was recorded, each line's in the format of the pass.
     """
 
     recorded: NDArray[Any]
@@ -73,46 +76,59 @@ class Distances:
     errors: NDArray[np.float64]
     squares: float
 
+    @property
+    def work(self) -> type[np.floating[Any]]:
+        """The format of the pass: float32 if both arrays fit it."""
+        return _work(self.recorded.dtype, self.expected.dtype)
+
+    def silent_lines(self, bound: float) -> NDArray[np.bool_]:
+        """Return which lines to read again for numbers that are no larger than a bound."""
+        silent = self.smallest <= bound
+        begins = np.searchsorted(self.lines, self.starts)
+        lines = np.diff(begins)
+        many = np.add.reduceat(silent, begins[:-1], dtype=np.int64) > _MANY * lines
+        return silent | np.repeat(many, lines)
+
     def smallest_nonzero(self) -> float:
         """Return the smallest magnitude expected that is not zero."""
         smallest = float(self.smallest.min())
         return smallest if smallest > 0 else extent(self.expected)[1]
 
     def numbers(
-        self, parts: NDArray[np.int64], which: NDArray[np.bool_]
-    ) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+        self, parts: NDArray[np.int64], which: NDArray[np.bool_], dtype: Any = np.float64
+    ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
         """Iterate over some of the parts that begin at these places: places and their numbers."""
-        edges = np.flatnonzero(np.diff(which, prepend=False, append=False))
-        read = 0
-        for start, stop in parts[edges].reshape(-1, 2).tolist():
-            at = start
-            for r, w in pieces(self.recorded, self.expected, start=start, stop=stop):
-                yield at, r, w
-                at += r.size
-            # With one number come some megabytes of its file.
-            read += max(stop - start, _KEPT // 16)
-            if read >= _KEPT:
-                forget(self.recorded, self.expected)
-                read = 0
-        forget(self.recorded, self.expected)
+        both = self.recorded, self.expected
+        return ((at, r, w) for at, (r, w) in _read_again(both, parts, which, dtype))
+
+    def expected_numbers(
+        self, parts: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Iterate over what was expected in some parts, in the format of the pass."""
+        return ((at, w) for at, (w,) in _read_again((self.expected,), parts, which, self.work))
 
     def compared(self, allowance: float, dtype: str) -> tuple[Comparison, float]:
         """Return what `compare` does if every number may be so far off, and the largest distance.
 
-        The allowance is positive and finite.
+        The allowance is positive and finite. Where none is farther off, the one told as farthest
+        is so in the format of the pass.
         """
         # The figures are those of a few numbers: the worst, one farthest off, and the largest.
         worst, farthest, largest = _Peak(), _Peak(), _Peak()
         refuted = 0
-        for at, r, w in self.numbers(self.starts, _first_of(self.largest)):
+        for at, r, w in self.numbers(self.starts, _first_of(self.largest), self.work):
             largest.take(np.abs(w), at, r, w)
-        reach = min(allowance, float(self.errors.max())) * (1 - _NEAR)
-        far = self.errors >= reach if reach else _first_of(self.errors)
-        for at, r, w in self.numbers(self.starts, far):
-            error = np.abs(r - w)
-            farthest.take(error, at, r, w)
-            worst.take(error / allowance, at, r, w)
-            refuted += int(np.count_nonzero(error > allowance))
+        far = self.errors >= allowance * (1 - _NEAR)
+        if far.any():
+            for at, r, w in self.numbers(self.starts, far):
+                error = np.abs(r - w)
+                farthest.take(error, at, r, w)
+                worst.take(error / allowance, at, r, w)
+                refuted += int(np.count_nonzero(error > allowance))
+        else:
+            for at, r, w in self.numbers(self.starts, _first_of(self.errors), self.work):
+                farthest.take(np.abs(r - w), at, r, w)
+            worst = farthest
         r, w = np.array([peak.pair for peak in (worst, farthest, largest)]).T
         bound = np.full(r.shape, allowance)
         comparison = compare(r, Bounded(w, Arithmetic.stepwise(dtype), bound, bound), dtype)
@@ -123,7 +139,29 @@ class Distances:
             refuted=refuted,
             index=tuple(map(int, place)),
             norm=math.sqrt(self.squares),
-        ), farthest.height
+        ), abs(farthest.pair[0] - farthest.pair[1])
+
+
+def _read_again(
+    arrays: tuple[NDArray[Any], ...],
+    parts: NDArray[np.int64],
+    which: NDArray[np.bool_],
+    dtype: Any,
+) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+    """Iterate over some of the parts of arrays that begin at these places."""
+    edges = np.flatnonzero(np.diff(which, prepend=False, append=False))
+    read = 0
+    for start, stop in parts[edges].reshape(-1, 2).tolist():
+        at = start
+        for numbers in pieces(*arrays, dtype=dtype, start=start, stop=stop):
+            yield at, numbers
+            at += numbers[0].size
+        # With one number come some megabytes of its file.
+        read += max(stop - start, _KEPT // 16)
+        if read >= _KEPT:
+            forget(*arrays)
+            read = 0
+    forget(*arrays)
 
 
 def _first_of(figures: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -136,17 +174,16 @@ class _Peak:
     def __init__(self) -> None:
         self.height, self.index, self.pair = -1.0, 0, (0.0, 0.0)
 
-    def take(
-        self,
-        heights: NDArray[np.float64],
-        start: int,
-        r: NDArray[np.float64],
-        w: NDArray[np.float64],
-    ) -> None:
+    def take(self, heights: NDArray[Any], start: int, r: NDArray[Any], w: NDArray[Any]) -> None:
         at = int(np.argmax(heights))
         if heights[at] > self.height:
             self.height, self.index = float(heights[at]), start + at
             self.pair = float(r[at]), float(w[at])
+
+
+def _work(*dtypes: np.dtype[Any]) -> type[np.floating[Any]]:
+    """Return a format that holds all numbers of these formats."""
+    return np.float64 if max(dtype.itemsize for dtype in dtypes) > 4 else np.float32
 
 
 def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | None:
@@ -154,9 +191,9 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
     dtypes = recorded.dtype, expected.dtype
     if not recorded.size or any(dtype.kind == "c" for dtype in dtypes):
         return None
-    work = np.float64 if max(dtype.itemsize for dtype in dtypes) > 4 else np.float32
-    space, wide = np.empty(PIECE, work), np.empty(_SQUARES)
-    in_piece = np.arange(0, PIECE, _LINE)
+    work = _work(*dtypes)
+    space = np.empty(PIECE // np.dtype(work).itemsize, work)
+    in_piece = np.arange(0, space.size, _LINE)
     starts, lines, smallest, largest, errors = [0], [], [], [], []
     squares = 0.0
     with np.errstate(all="ignore"):
@@ -169,17 +206,14 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
             # Equal numbers are far from rare, and their beginning tells others from them.
             error = 0.0
             if r[:_GLANCE].tobytes() != w[:_GLANCE].tobytes() or not (r == w).all():
-                np.abs(np.subtract(r, w, out=part), out=part)
-                error = float(np.maximum.reduce(part))
+                np.subtract(r, w, out=part)
+                error = float(np.maximum(np.maximum.reduce(part), -np.minimum.reduce(part)))
             if not math.isfinite(largest[-1] + error):
                 forget(recorded, expected)
                 return None
             errors.append(error)
             starts.append(starts[-1] + r.size)
-            for at in range(0, r.size, _SQUARES):
-                x = wide[: r.size - at]
-                x[:] = r[at : at + _SQUARES]
-                squares += float(np.dot(x, x))
+            squares += _sum_of_squares(r) if largest[-1] or error else 0.0
     lines.append(np.array(starts[-1:]))
     return Distances(
         recorded,
@@ -191,3 +225,20 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
         np.array(errors),
         squares,
     )
+
+
+def _sum_of_squares(x: NDArray[Any]) -> float:
+    """Return the sum of a piece's squares, of each line in its own format."""
+    whole, total = x.size // _LINE * _LINE, 0.0
+    if whole:
+        # Row by column, each product is short: for a long one BLAS would wake its threads.
+        lines = x[:whole].reshape(-1, 1, _LINE)
+        sums = np.matmul(lines, lines.reshape(-1, _LINE, 1)).reshape(-1)
+        plain = sums < _MOST_SUM
+        total = float(np.add.reduce(sums, where=plain, dtype=np.float64))
+        if total > _LEAST_SUM:
+            x = np.concatenate([*lines[~plain, 0], x[whole:]])
+        else:
+            total = 0.0
+    wide = x.astype(np.float64)
+    return total + float(np.add.reduce(np.multiply(wide, wide, out=wide)))

@@ -76,10 +76,15 @@ def _at_once(
     # Only digits that were not written down ask for the smallest.
     smallest = told.smallest_nonzero() if unsaid else math.inf
     confirming = Confirming(claim.array.shape, float(told.largest.max()), smallest)
-    silent = told.smallest <= bound
+    silent = told.silent_lines(bound)
     confirming.all_do(int(np.diff(told.lines)[~silent].sum()))
-    for start, r, w in told.numbers(told.lines, silent):
-        confirming.take(start, r, w, bound, unsaid, claim.rounding + unsaid)
+    half_units = claim.rounding + unsaid
+    if half_units:
+        for start, r, w in told.numbers(told.lines, silent):
+            confirming.take(start, r, w, bound, unsaid, half_units)
+    else:
+        for start, w in told.expected_numbers(told.lines, silent):
+            confirming.take_exact(start, w, bound)
     return comparison, confirming, gap
 
 

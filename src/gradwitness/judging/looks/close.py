@@ -9,6 +9,7 @@ float64 rounds.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ import numpy as np
 from gradwitness.engine.distant import beside, on_host, scalar, scalars
 from gradwitness.engine.floats import is_inexact, limits, ulps, unit_roundoff, wide
 from gradwitness.judging.comparison import CANCELS, CLOSE, SHARE, VISIBLE, Comparison
-from gradwitness.judging.looks.norms import peak_of
+from gradwitness.judging.lean import lean
+from gradwitness.judging.looks.norms import largest_of, peak_of
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -35,14 +37,16 @@ _OF_ITSELF = 8
 _SINGLE = unit_roundoff("float32")
 # Only these are so much coarser than float64 that it counts as exact.
 _COARSER = frozenset(["float32", "complex64", "bfloat16", "float16"])
-_ZERO_WHERE_EXACT: dict[str, Any] = dict.fromkeys(
-    ("error", "bound", "ratio", "ulps", "detects", "detects_relative"), 0.0
-)
+_ZERO_WHERE_EXACT: dict[str, Any] = {
+    **dict.fromkeys(("error", "bound", "ratio", "ulps", "detects", "detects_relative"), 0.0),
+    "verdict": Verdict.AGREES,
+    "reason": "",
+}
 
 
 def exact(size: int, norm: float = math.nan) -> Comparison:
     """Return the comparison of so many numbers that are those expected, bit for bit."""
-    return Comparison(Verdict.AGREES, "", size, norm=norm, **_ZERO_WHERE_EXACT)
+    return lean(Comparison, size=size, norm=norm, **_ZERO_WHERE_EXACT)
 
 
 def is_clear(value: Value) -> bool:
@@ -102,23 +106,21 @@ class Closeness:
         if not self._rounds:
             return bool(scalar(np.array_equal(recorded, expected)))
         with np.errstate(all="ignore"):
-            error = expected - (wide(recorded) if self._stored else recorded)
-            farthest, common = peak_of(error), self._roundings * self._middle
-            if 0 < farthest <= common:
+            error = _magnitudes(expected - (wide(recorded) if self._stored else recorded))
+            at, farthest = largest_of(error)
+            common = self._roundings * self._middle
+            if farthest <= common:
                 # So are they all, whatever each is itself.
-                if farthest > self._worst * common:
-                    at = int(scalar(np.abs(error).argmax()))
-                    self._note(farthest / common, at, expected, recorded, index)
+                self._note(farthest / common if common else 0.0, at, expected, recorded, index)
                 return True
-            error = np.abs(error)
             bound = self._allowed(np.abs(expected))
-            far = ~(error <= bound)
-            if scalar(far.any()):
-                if not (self._by_element and math.isfinite(farthest)):
+            near = error <= bound
+            if not scalar(near.all()):
+                if not (self._by_element and near.ndim and math.isfinite(farthest)):
                     return False
-                self._leave(far, index)
-                error[far] = 0.0
-        at = int(scalar(error.argmax()))
+                self._leave(~near, index)
+                error[~near] = 0.0
+                at, _ = largest_of(error)
         off, most = scalars(np.ravel(error)[at], np.ravel(bound)[at])
         self._note(off / most if off else 0.0, at, expected, recorded, index)
         return True
@@ -134,10 +136,11 @@ class Closeness:
         cancels = detects > SHARE * largest
         if cancels and detects > VISIBLE * self._terms:
             return None
-        return Comparison(
-            Verdict.AGREES,
-            CANCELS if cancels else CLOSE,
-            self._size,
+        return lean(
+            Comparison,
+            verdict=Verdict.AGREES,
+            reason=CANCELS if cancels else CLOSE,
+            size=self._size,
             detects=detects,
             detects_relative=detects / largest,
             norm=self._norm,
@@ -145,11 +148,14 @@ class Closeness:
         )
 
     def _allowed(self, size: Any) -> Any:
-        """Return what is allowed of numbers of a size."""
-        allowed = self._roundings * (size + self._middle)
+        """Return what is allowed of numbers of a size; an array of sizes is made into it."""
+        stored = self._stored * np.maximum(size, self._smallest) if self._stored else 0.0
+        if self._middle:
+            size += self._middle
+        size *= self._roundings
         if self._stored:
-            allowed += self._stored * np.maximum(size, self._smallest)
-        return allowed
+            size += stored
+        return size
 
     def _note(
         self,
@@ -163,17 +169,19 @@ class Closeness:
         if ratio <= self._worst:
             return
         self._worst = ratio
-        place = tuple(map(int, np.unravel_index(at, recorded.shape)))
+        place = _place(at, recorded.shape)
         w, r = scalars(expected[place], recorded[place])
-        w, r = (w, r) if np.iscomplexobj(recorded) else (w.real, r.real)
+        if recorded.dtype.kind != "c":
+            w, r = w.real, r.real
+        off = abs(w - r)
         self._figures = {
-            "index": tuple(map(int, np.add(place, self._start(index)))),
+            "index": tuple(map(operator.add, place, self._start(index))) if index else place,
             "expected": w,
             "recorded": r,
-            "error": abs(w - r),
+            "error": off,
             "bound": float(self._allowed(abs(w))),
             "ratio": ratio,
-            "ulps": ulps(abs(w - r), w, self.value.dtype),
+            "ulps": ulps(off, w, self.value.dtype),
         }
 
     def _leave(self, far: NDArray[np.bool_], index: tuple[slice, ...]) -> None:
@@ -185,6 +193,22 @@ class Closeness:
         """Return where a piece begins."""
         begun = tuple(at.start or 0 for at in index)
         return begun + (0,) * (len(self.value.shape) - len(begun))
+
+
+def _place(at: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the index of a number, from its place in the flattened array."""
+    index = []
+    for length in reversed(shape):
+        at, k = divmod(at, length)
+        index.append(k)
+    return tuple(reversed(index))
+
+
+def _magnitudes(numbers: Any) -> Any:
+    """Return the magnitudes of numbers that nobody else needs: real ones in their place."""
+    if not isinstance(numbers, np.ndarray) or numbers.dtype.kind == "c":
+        return np.abs(numbers)
+    return np.abs(numbers, out=numbers)
 
 
 def together(near: Comparison, bounded: Comparison) -> Comparison:

@@ -26,7 +26,7 @@ from gradwitness.judging.looks.sampled import (
     sample_size,
 )
 from gradwitness.judging.looks.some import gradient_at, results_at
-from gradwitness.judging.looks.step import Formless, Step, is_by_element
+from gradwitness.judging.looks.step import Formless, Step
 from gradwitness.judging.looks.sums import PRODUCTS
 from gradwitness.rules.user_rules import is_own
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gradwitness.engine.floats import Arithmetic
+    from gradwitness.engine.forms import Form
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.looks.some import Evaluate
     from gradwitness.judging.looks.step import Role
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
 _UNLIKE = 2.0
 # Bounds cost so many times the numbers: of a larger share than this, more than the whole without.
 _DEAR = 1 / 12
-# So many numbers are compared in the time that a sample takes, however small.
-_SMALL = 2**14
+# So many numbers are compared in the time that a sample takes, or a projection, however small: of
+# what goes by element and of products, and of rows, which cost more to sample.
+_SMALL, _OF_ROWS = 2**14, 2**17
 
 
 class Fast(Projecting):
@@ -81,11 +83,12 @@ class Fast(Projecting):
         found = self._sampled(value.shape, some)
         return None if found is None else found[0][1]
 
-    def _for_all(self, call: Call, judged: Iterable[Value]) -> bool:
+    def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether a sample of a step, with bounds, costs less than the whole without them."""
-        if call.base_op in PRODUCTS or is_own(call.base_op) or not all(map(is_clear, judged)):
+        if is_own(call.base_op) or not all(map(is_clear, judged)):
             return True
-        return not self._has_at_most(_SMALL, call)
+        by_rows = not form.by_element and form.rule.name not in PRODUCTS
+        return form.largest > (_OF_ROWS if by_rows else _SMALL)
 
     def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
         """Look at some of the results of a step for all."""
@@ -93,7 +96,7 @@ class Fast(Projecting):
             return super()._parts(step)
         some, first = results_at(step), step.outputs[0]
         assert first is not None  # noqa: S101 (else there is nothing to look at)
-        if is_by_element(self._tape.values, step.call):
+        if step.form.by_element:
             return self._sampled(first.shape, some)
         return self._judged(some, *self._drawn(step, "", first))
 
@@ -114,8 +117,7 @@ class Fast(Projecting):
             return None
         first = step.outputs[0]
         some = gradient_at(step, name, input_nr, arrived, arithmetic, value)
-        by_element = is_by_element(self._tape.values, step.call)
-        if by_element and first is not None and first.shape == value.shape:
+        if step.form.by_element and first is not None and first.shape == value.shape:
             found = self._sampled(value.shape, some)
             return None if found is None else found[0][1]
         found = self._judged(some, *self._drawn(step, name, value))

@@ -22,10 +22,10 @@ MOVES = frozenset(
         "stack",
     )
 )  # fmt: skip
-# Those whose backward adds up.
-LOOKS_UP = frozenset(
+# And those whose backward adds up.
+MOVED = MOVES | {
     f"aten.{name}" for name in ("_unsafe_index", "embedding", "gather", "index", "index_select")
-)
+}
 
 
 class Views:

@@ -13,23 +13,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK, _LARGE = 2**16, 2**24
+_MAX, _MIN = np.maximum.reduce, np.minimum.reduce
 
 
 def norm_of(array: NDArray[Any]) -> float:
     """Return the Euclidean norm; not finite if any number is not, or their squares overflow."""
-    repeated = math.prod(
-        n for n, stride in zip(array.shape, array.strides, strict=True) if stride == 0
-    )
-    if repeated > 1:
-        array = array[tuple(0 if stride == 0 else slice(None) for stride in array.strides)]
+    repeated = 1
+    if 0 in array.strides:
+        pairs = zip(array.shape, array.strides, strict=True)
+        repeated = math.prod(n for n, stride in pairs if stride == 0)
+        if repeated > 1:
+            array = array[tuple(0 if stride == 0 else slice(None) for stride in array.strides)]
     flat = array.ravel(order="K")
     if array.dtype.kind == "c":
         flat = flat.view(flat.real.dtype)
     with np.errstate(all="ignore"):
         if array.dtype.kind == "b":
             squares = float(scalar(np.count_nonzero(array)))
-        elif flat.dtype in (np.float32, np.float64):
-            squares = scalar(np.dot(flat, flat))
+        elif flat.dtype.char in "fd":
+            squares = float(scalar(np.dot(flat, flat)))
             if squares == 0 and scalar(flat.any()):
                 squares = _in_blocks(flat)
         else:
@@ -41,8 +43,21 @@ def peak_of(array: NDArray[Any]) -> float:
     """Return the largest magnitude."""
     if array.dtype.kind in "cb":
         return float(scalar(np.abs(array).max()))
-    highest, lowest = scalars(array.max(), array.min())
-    return float(max(highest, -lowest))
+    if is_distant(array):
+        highest, lowest = scalars(array.max(), array.min())
+        return float(max(highest, -lowest))
+    # (As `max` and `min` do, without their detour.)
+    return max(float(_MAX(array, axis=None)), -float(_MIN(array, axis=None)))
+
+
+def largest_of(array: Any) -> tuple[int, float]:
+    """Return the place of the largest number in the flattened array, and it; NaN if any is."""
+    if is_distant(array):
+        # NumPy's place is that of a NaN; what is another library's is not known.
+        at, largest = scalars(array.argmax(), array.max())
+        return int(at), largest
+    at = int(array.argmax())
+    return at, float(array.flat[at])
 
 
 def _in_blocks(flat: NDArray[Any]) -> float:

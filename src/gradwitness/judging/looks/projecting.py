@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gradwitness.engine.floats import Arithmetic
+    from gradwitness.engine.forms import Form
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, Node, NodeRun, Tape, Value
@@ -84,18 +85,19 @@ class Projecting(Whole):
             self.failure = self.failure or kind_and_message(error)
             return None
 
-    def _for_all(self, call: Call, judged: Iterable[Value]) -> bool:
+    def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether some of a step may stand for all."""
         del judged
-        elsewhere = any(lives_elsewhere(self._tape.values[n]) for n in call.operands)
-        return elsewhere and call.base_op in PRODUCTS and not self._has_at_most(self._few, call)
+        if form.rule.name not in PRODUCTS or form.largest <= self._few:
+            return False
+        return any(lives_elsewhere(self._tape.values[n]) for n in call.operands)
 
-    def _made(self, call: Call) -> list[tuple[int, Comparison]] | None:
+    def _made(self, call: Call, form: Form) -> list[tuple[int, Comparison]] | None:
         values = self._tape.values
-        if self._for_all(call, (values[n] for n in call.outputs if n is not None)):
+        if self._for_all(call, form, (values[n] for n in call.outputs if n is not None)):
             with suppress(Formless):
                 return self._parts(step_of(values, call))
-        return super()._made(call)
+        return super()._made(call, form)
 
     def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
         """Look at some of the results of a step for all."""
@@ -108,17 +110,17 @@ class Projecting(Whole):
         return None if looked is None else [(0, looked)]
 
     def _gradients(
-        self, node: Node, call: Call, node_run: NodeRun, sent: dict[int, Value]
+        self, node: Node, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
     ) -> dict[int, Comparison]:
         formless = set(sent)
         found: dict[int, Comparison] = {}
-        if self._for_all(call, sent.values()):
+        if self._for_all(call, form, sent.values()):
             with suppress(Formless):
                 step = step_of(self._tape.values, call)
                 found = self._sent_parts(node, step, node_run, sent, formless)
         if formless:
             rest = {k: value for k, value in sent.items() if k in formless}
-            found |= super()._gradients(node, call, node_run, rest)
+            found |= super()._gradients(node, call, form, node_run, rest)
         return found
 
     def _sent_parts(

@@ -8,15 +8,11 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.binding import Bound, operand_names, unrecorded
-from gradwitness.engine.floats import is_complex
+from gradwitness.engine.binding import unrecorded
+from gradwitness.engine.forms import form_of
 from gradwitness.engine.step_arithmetic import is_in_order
 from gradwitness.engine.tiling import SmallStep, letters
-from gradwitness.rules import find
-from gradwitness.rules.registry import ELEMENTWISE
 from gradwitness.rules.user_rules import is_own
 from gradwitness.tape import Layout, Ref, Tape, Value, references
 
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.engine.binding import Lookup
-    from gradwitness.rules import Rule
+    from gradwitness.engine.forms import Form
     from gradwitness.tape import Argument, Call
 
     # A tensor's numbers, None if they are not needed, and their shape.
@@ -52,9 +48,9 @@ class Step:
     outputs : list of (Value or None)
     """
 
-    def __init__(self, values: Sequence[Value], call: Call, rule: Rule) -> None:
-        self.call, self.rule = call, rule
-        self._schema = operand_names(rule, call)
+    def __init__(self, values: Sequence[Value], call: Call, form: Form) -> None:
+        self.call, self.form, self.rule = call, form, form.rule
+        self._schema = dict(zip(form.rule.operands, form.positional, strict=True))
         arguments = {name: call.arguments[schema] for name, schema in self._schema.items()}
         self.operands = {
             name: values[argument.value]
@@ -62,7 +58,6 @@ class Step:
             if isinstance(argument, Ref)
         }
         self.outputs = [None if n is None else values[n] for n in call.outputs]
-        self._arguments = tuple(arguments.values())
 
     @property
     def is_convolution(self) -> bool:
@@ -78,8 +73,8 @@ class Step:
         return step
 
     def inputs(self) -> list[tuple[str, int | None, Argument]]:
-        """Return the differentiable inputs, see `Bound`."""
-        return Bound(self.rule, (), self._arguments, {}).inputs()
+        """Return the differentiable inputs, see `Form.inputs`."""
+        return self.form.inputs(self.call)
 
     def letters(self, target: str = "") -> tuple[dict[str, str], tuple[str, ...]] | None:
         """Return the letters of the axes of operands and results, see `engine.tiling`."""
@@ -116,37 +111,25 @@ def step_of(values: Sequence[Value], call: Call) -> Step:
     Raises
     ------
     Unjudgeable
-        If it has no rule, or one of the program's.
+        If it has no rule that covers it, or one of the program's.
     Formless
         If the rule needs all of its tensors.
     """
-    rule = find(call.base_op)
-    if rule is None or is_own(call.base_op):
+    form = form_of(values, call)
+    rule = form.rule
+    if is_own(call.base_op):
         raise Unjudgeable(f"no rule to look at {call.op} by")
     if rule.given or not _WHOLE.isdisjoint(rule.parameters) or call.arguments.get("in_parts"):
         raise Formless
     lists = (a for a in call.arguments.values() if isinstance(a, tuple))
     if any(next(references(a), None) is not None for a in lists):
         raise Formless
-    step = Step(values, call, rule)
-    tensors = [*step.operands.values(), *(v for v in step.outputs if v is not None)]
+    step = Step(values, call, form)
     # A tensor among the parameters would stay as it is.
     others = sum(isinstance(a, Ref) for a in call.arguments.values()) != len(step.operands)
-    if others or any(is_complex(value.dtype) for value in tensors):
+    if others or form.over_complex:
         raise Formless
     return step
-
-
-def is_by_element(values: Sequence[Value], call: Call) -> bool:
-    """Whether each number of a call's result is made of one of each operand."""
-    rule = find(call.base_op)
-    if rule is None or rule.apart != ELEMENTWISE or not call.outputs or call.outputs[0] is None:
-        return False
-    try:
-        shape = np.broadcast_shapes(*(values[n].shape for n in call.operands))
-    except ValueError:
-        return False
-    return values[call.outputs[0]].shape == shape
 
 
 def raw(tape: Tape) -> Lookup:

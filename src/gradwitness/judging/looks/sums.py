@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradwitness.engine.binding import operand_names
-from gradwitness.rules import find
 from gradwitness.rules.registry import ADDED
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gradwitness.engine.forms import Form
     from gradwitness.tape import Call, Value
 
 # Products of operands that share no axis but what is summed: linear in each.
@@ -39,16 +38,23 @@ class Sums:
     size: float = 0.0
 
 
-def sums_made(values: Sequence[Value], call: Call, norm: Callable[[Value], float]) -> Sums:
+_ALONE = Sums()
+
+
+def sums_made(
+    values: Sequence[Value], call: Call, form: Form, norm: Callable[[Value], float]
+) -> Sums:
     """Return what a product's numbers are sums of."""
-    made = None if call.outputs[0] is None else values[call.outputs[0]]
-    factors = list(_factors(values, call).values())
-    return Sums() if made is None else _products(values, call, factors, made, norm)
+    if form.rule.name not in PRODUCTS or call.outputs[0] is None:
+        return _ALONE
+    factors = list(_factors(values, call, form).values())
+    return _products(values, call, factors, values[call.outputs[0]], norm)
 
 
 def sums_sent(
     values: Sequence[Value],
     call: Call,
+    form: Form,
     operand: str,
     arrived: Sequence[int | None],
     sent: Value,
@@ -59,8 +65,8 @@ def sums_sent(
     if call.base_op.startswith(_CHAINED):
         return Sums(_CHAIN)
     if len(came) != 1:
-        return Sums()
-    factors = _factors(values, call)
+        return _ALONE
+    factors = _factors(values, call, form)
     if operand in factors:
         others = [value for name, value in factors.items() if name != operand]
         return _products(values, call, [*came, *others], sent, norm)
@@ -69,17 +75,16 @@ def sums_sent(
     return Sums(length, size)
 
 
-def _factors(values: Sequence[Value], call: Call) -> dict[str, Value]:
+def _factors(values: Sequence[Value], call: Call, form: Form) -> dict[str, Value]:
     """Return the factors of a product, by the rule's name; none if it is another operation."""
-    rule = find(call.base_op)
-    if rule is None or rule.name not in PRODUCTS:
+    if form.rule.name not in PRODUCTS:
         return {}
-    named = {name: call.arguments[schema] for name, schema in operand_names(rule, call).items()}
-    return {
-        name: values[argument.value]
-        for name, argument in named.items()
-        if name != ADDED and isinstance(argument, Ref)
-    }
+    factors = {}
+    for name, schema in zip(form.rule.operands, form.positional, strict=True):
+        argument = call.arguments[schema]
+        if name != ADDED and isinstance(argument, Ref):
+            factors[name] = values[argument.value]
+    return factors
 
 
 def _products(
@@ -95,7 +100,7 @@ def _products(
     last is n. Of a convolution's three tensors one is a kernel, in each of its groups.
     """
     if len(factors) != 2:
-        return Sums()
+        return _ALONE
     one, other = (math.prod(value.shape) for value in factors)
     length = math.sqrt(one * other / math.prod(made.shape))
     groups, kernel = call.arguments.get("groups"), call.arguments.get("weight")

@@ -14,17 +14,20 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients, sending
+from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.engine.floats import is_float
 from gradwitness.engine.foreach import is_foreach, members
+from gradwitness.engine.forms import form_of
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.in_pieces import gradient_cuts, operand_of, parts_made, parts_sent
+from gradwitness.engine.in_pieces import gradient_cuts, parts_made, parts_sent
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.engine.tiling import slabs
 from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
-from gradwitness.judging.looks.moved import LOOKS_UP, MOVES, Views, is_same, kind_of
+from gradwitness.judging.looks.moved import MOVED, MOVES, Views, is_same, kind_of
 from gradwitness.judging.looks.norms import norm_of
 from gradwitness.judging.looks.sampled import Scattered, agreement
 from gradwitness.judging.looks.some import gradient_at, results_at
-from gradwitness.judging.looks.step import Formless, is_by_element, raw, step_of
+from gradwitness.judging.looks.step import Formless, raw, step_of
 from gradwitness.judging.looks.sums import Sums, sums_made, sums_sent
 from gradwitness.rules.graph_terms import DRAWN
 from gradwitness.rules.user_rules import is_own
@@ -33,6 +36,7 @@ from gradwitness.tape import Kind, Ref
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from gradwitness.engine.forms import Form
     from gradwitness.engine.tiling import Cut, Index
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.looks.some import Evaluate
@@ -65,7 +69,9 @@ class Whole:
 
     def results(self, call: Call) -> list[tuple[int, Comparison]] | None:
         """Look at the results of a call."""
-        calls = members(call) if is_foreach(call) else [call]
+        if not is_foreach(call):
+            return self._attempt(partial(self._results, call)) or None
+        calls = members(call)
         found: list[tuple[int, Comparison]] = []
         for member in calls:
             comparisons = self._attempt(partial(self._results, member))
@@ -111,37 +117,40 @@ class Whole:
         if math.prod(value.shape) <= self._few or not is_clear(value):
             return None
         close = self._closeness(value, Sums(len(terms)))
-        with np.errstate(all="ignore"):
-            total = self._records(terms[0]) + self._records(terms[1])
-            for number in terms[2:]:
-                total += self._records(number)
-        return close.result() if close.take(total) else None
+        for index in slabs(value.shape, on_device=lives_elsewhere(value)):
+            with np.errstate(all="ignore"):
+                total = self._records.part(terms[0], index) + self._records.part(terms[1], index)
+                for number in terms[2:]:
+                    total += self._records.part(number, index)
+            if not close.take(total, index):
+                return None
+        return close.result()
 
     def _results(self, call: Call) -> list[tuple[int, Comparison]] | None:
-        if call.is_view or call.base_op in MOVES | LOOKS_UP:
+        if call.is_view or call.base_op in MOVED:
             return self._moved(call)
-        self._require_numbers(call.operands)
-        return self._made(call)
+        return self._made(call, self._form(call))
 
-    def _made(self, call: Call) -> list[tuple[int, Comparison]] | None:
+    def _made(self, call: Call, form: Form) -> list[tuple[int, Comparison]] | None:
         """Look at the results of a call that computes."""
         values = self._tape.values
         outputs = {k: values[n] for k, n in enumerate(call.outputs) if n is not None}
-        self._require_clear(call, outputs.values())
-        by_element = is_by_element(values, call)
-        sums = sums_made(values, call, self._norm)
+        self._require_clear(call, form, outputs.values())
+        sums = sums_made(values, call, form, self._norm)
         close: dict[int, Closeness] = {}
         for k, index, part in parts_made(self._tape, call, self._records):
             # Of outputs without elements there is nothing to say, but where all are.
             if part is None or k not in outputs or 0 in outputs[k].shape:
                 continue
             if k not in close:
-                close[k] = self._closeness(outputs[k], sums, by_element=by_element)
+                close[k] = self._closeness(outputs[k], sums, by_element=form.by_element)
             if not close[k].take(part, index):
                 return None
         found: list[tuple[int, Comparison]] = []
         for k, held in close.items():
-            looked = self._settled(held, lambda: results_at(step_of(values, call)))
+            looked = held.result()
+            if looked is not None and held.left:
+                looked = self._settled(held, looked, lambda: results_at(step_of(values, call)))
             if looked is None:
                 return None
             found.append((k, looked))
@@ -184,43 +193,40 @@ class Whole:
 
     def _sent(self, node: Node, call: Call, node_run: NodeRun) -> dict[int, Comparison] | None:
         values = self._tape.values
-        wanted = [
-            k
-            for k, edge in enumerate(node.edges)
-            if edge is not None and node_run.outgoing[k : k + 1] not in ((), (None,))
-        ]
-        sent = {k: values[node_run.outgoing[k] or 0] for k in wanted}
-        if not wanted or any(value.array is None for value in sent.values()):
+        sent = {
+            k: values[number]
+            for k, (edge, number) in enumerate(zip(node.edges, node_run.outgoing, strict=False))
+            if edge is not None and number is not None
+        }
+        if not sent or any(value.array is None for value in sent.values()):
             return None
         if call.is_view or call.base_op in MOVES:
             return self._sent_on(node, call, node_run, sent)
-        self._require_numbers(call.operands)
-        return self._gradients(node, call, node_run, sent)
+        return self._gradients(node, call, self._form(call), node_run, sent)
 
     def _gradients(
-        self, node: Node, call: Call, node_run: NodeRun, sent: dict[int, Value]
+        self, node: Node, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
     ) -> dict[int, Comparison]:
         """Look at the gradients that a node computes: by input, what clearly agrees."""
         values = self._tape.values
-        self._require_clear(call, sent.values())
-        by_element = is_by_element(values, call)
-        whole = None if call.outputs[0] is None else values[call.outputs[0]].shape
-        names = {k: operand_of(self._tape, call, k)[0] for k in sent}
-        close = {
-            k: self._closeness(
-                value,
-                sums_sent(values, call, names[k], node_run.incoming, value, self._norm),
-                by_element=by_element and value.shape == whole,
-            )
-            for k, value in sent.items()
-        }
+        self._require_clear(call, form, sent.values())
+        whole = form.outputs[0] and form.outputs[0][0]
+        edges = form.edges()
+        close = {}
+        for k, value in sent.items():
+            name = edges[k][0][0] if k < len(edges) else ""
+            sums = sums_sent(values, call, form, name, node_run.incoming, value, self._norm)
+            by_element = form.by_element and value.shape == whole
+            close[k] = self._closeness(value, sums, by_element=by_element)
         for k, index, part in self._parts_sent(node, node_run, set(close)):
             if k in close and not close[k].take(part, index):
                 del close[k]
         found = {}
         for k, held in close.items():
-            bounded = partial(self._gradient_at, node, call, node_run, k)
-            looked = self._attempt(partial(self._settled, held, bounded))
+            looked = held.result()
+            if looked is not None and held.left:
+                bounded = partial(self._gradient_at, node, call, node_run, k)
+                looked = self._attempt(partial(self._settled, held, looked, bounded))
             if looked is not None:
                 found[k] = looked
         return found
@@ -231,7 +237,7 @@ class Whole:
         """Compute what a node sends to some inputs, piece by piece if that is large."""
         values, records = self._tape.values, self._records
         shapes = [None if n is None else values[n].shape for n in node_run.incoming]
-        cut = gradient_cuts(self._tape, sending(node, wanted), shapes)
+        cut = gradient_cuts(self._tape, sending(node, wanted), shapes, added=True)
         at_once = wanted - set(cut)
         if at_once:
             incoming = [None if n is None else records(n) for n in node_run.incoming]
@@ -281,11 +287,10 @@ class Whole:
         return found
 
     @staticmethod
-    def _settled(close: Closeness, bounded: Callable[[], Evaluate]) -> Comparison | None:
+    def _settled(
+        close: Closeness, looked: Comparison, bounded: Callable[[], Evaluate]
+    ) -> Comparison | None:
         """Return what numbers say that are near, and the bounds of what was left."""
-        looked = close.result()
-        if looked is None or not close.left:
-            return looked
         left = np.concatenate(close.left)
         if left.size * _ONE_IN > math.prod(close.value.shape):
             return None
@@ -299,24 +304,17 @@ class Whole:
                 return None if agrees is None else together(looked, agrees[0])
         return None
 
-    def _require_numbers(self, numbers: Iterable[int | None]) -> None:
-        """Leave a step with a tensor without elements to the bounds."""
-        if any(n is not None and 0 in self._tape.values[n].shape for n in numbers):
+    def _form(self, call: Call) -> Form:
+        """Return a call's form; leave a step with a tensor without elements to the bounds."""
+        form = form_of(self._tape.values, call)
+        if form.is_empty:
             raise Unjudgeable("a tensor without elements")
+        return form
 
-    def _require_clear(self, call: Call, judged: Iterable[Value]) -> None:
+    def _require_clear(self, call: Call, form: Form, judged: Iterable[Value]) -> None:
         """Leave a step of few numbers, or of which float64 does not tell, to the bounds."""
-        if (
-            is_own(call.base_op)
-            or not all(map(is_clear, judged))
-            or self._has_at_most(self._few, call)
-        ):
+        if is_own(call.base_op) or not all(map(is_clear, judged)) or form.largest <= self._few:
             raise Unjudgeable("a step that bounds have to judge")
-
-    def _has_at_most(self, most: int, call: Call) -> bool:
-        """Whether no tensor of a step has more numbers than that."""
-        numbers = (*call.operands, *(n for n in call.outputs if n is not None))
-        return all(math.prod(self._tape.values[n].shape) <= most for n in numbers)
 
     def _closeness(self, value: Value, sums: Sums, *, by_element: bool = False) -> Closeness:
         if value.array is None or not value.array.size or value.sparse > 1:

@@ -45,10 +45,11 @@ class Accumulation(Detector):
         if call.during is not None:
             return
         for number in made(call):
-            layout = self.tape.values[number].layout
+            value = self.tape.values[number]
+            layout = value.layout
             if call.writes and layout is not None and layout.storage in self._open:
                 self._closed[tuple(self._open.pop(layout.storage))] = None
-            if not self.tape.values[number].shape:
+            if not value.shape:
                 self._makers[number] = call
         if call.base_op == "aten.div" and len(call.operands) == 2:
             self._divide(call)
@@ -71,9 +72,11 @@ class Accumulation(Detector):
         findings: Sequence[Finding],
     ) -> None:
         del findings
+        if update is None:
+            return
         leaf = self.tape.nodes[node_run.node].leaf
         layout = None if leaf is None else self.tape.values[leaf].layout
-        if update is not None and layout is not None:
+        if layout is not None:
             begins = update.before is None or not np.any(self._numbers(update.before))
             # What began before the block, or goes on after an update, is not known whole.
             before = [] if begins else self._open.get(layout.storage, [_UNKNOWN])

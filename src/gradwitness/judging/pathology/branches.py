@@ -41,8 +41,10 @@ class Branches(Detector):
         findings: Sequence[Finding],
     ) -> None:
         del update, findings
+        if not node_run.seen:
+            return
         node = self.tape.nodes[node_run.node]
-        if not node_run.seen or not node.name.startswith(BRANCHING):
+        if not node.name.startswith(BRANCHING):
             return
         source = None if node.call is None else self.tape.calls[node.call].source
         text = (

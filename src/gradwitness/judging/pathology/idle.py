@@ -42,9 +42,11 @@ class Idle(Detector):
         findings: Sequence[Finding],
     ) -> None:
         del sweep, findings
+        if update is None:
+            return
         leaf = self.tape.nodes[node_run.node].leaf
         layout = None if leaf is None else self.tape.values[leaf].layout
-        if update is not None and leaf is not None and layout is not None:
+        if leaf is not None and layout is not None:
             self._leaves.setdefault(layout.storage, leaf)
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102

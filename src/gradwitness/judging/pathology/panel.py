@@ -11,7 +11,7 @@ from gradwitness.judging.pathology.detector import Detector
 from gradwitness.judging.pathology.lost_sums import LostSums
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gradwitness.judging.finding import Finding
     from gradwitness.judging.pathology.detector import Judgement
@@ -36,7 +36,12 @@ class Panel:
 
     def __init__(self, tape: Tape, records: Records, *, thorough: bool = True) -> None:
         asked = (d for d in DETECTORS if thorough or d is not LostSums)
-        self._detectors: list[Detector] = [detector(tape, records) for detector in asked]
+        detectors: list[Detector] = [detector(tape, records) for detector in asked]
+        # Those that heed an event, with what they do then: a step is shown to a few of all.
+        self._heeding: dict[str, dict[Detector, Callable[..., Any]]] = {
+            method: {d: getattr(d, method) for d in detectors if _is_own(d, method)}
+            for method in ("called", "node_ran", "notes")
+        }
         self._failures: list[Note] = []
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:
@@ -57,17 +62,23 @@ class Panel:
     def _for_each(self, method: str, *given: Any) -> list[Any]:
         """Call a method of the detectors that have their own; return what it returned."""
         returned = []
-        for detector in tuple(self._detectors):
-            if getattr(type(detector), method) is getattr(Detector, method):
-                continue
+        for detector, heed in tuple(self._heeding[method].items()):
             try:
-                returned.append(getattr(detector, method)(*given))
+                returned.append(heed(*given))
             except Exception as error:  # noqa: BLE001 (noted in the report, see the class)
-                self._detectors.remove(detector)
-                reason = one_line(f"{type(error).__name__}: {error}")
-                text = (
-                    f"{type(detector).__name__} stopped with {reason}. Its "
-                    "notes are missing; no verdict depends on them. This is a bug in gradwitness."
-                )
-                self._failures.append(Note("detector failed", text))
+                self._drop(detector, error)
         return returned
+
+    def _drop(self, detector: Detector, error: Exception) -> None:
+        for heeding in self._heeding.values():
+            heeding.pop(detector, None)
+        reason = one_line(f"{type(error).__name__}: {error}")
+        text = (
+            f"{type(detector).__name__} stopped with {reason}. Its "
+            "notes are missing; no verdict depends on them. This is a bug in gradwitness."
+        )
+        self._failures.append(Note("detector failed", text))
+
+
+def _is_own(detector: Detector, method: str) -> bool:
+    return getattr(type(detector), method) is not getattr(Detector, method)

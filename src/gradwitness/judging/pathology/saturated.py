@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.engine.distant import scalars, where_it_lives
+from gradwitness.judging.looks.norms import peak_of
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 
@@ -54,9 +55,12 @@ class Saturated(Detector):
         if call is None or call.base_op not in _SLOPES or number is None:
             return
         output = call.outputs[0]
-        if output is None or self.tape.values[output].dtype not in _DIGITS:
+        value = None if output is None else where_it_lives(self.tape.values[output])
+        if output is None or value is None or value.dtype not in _DIGITS:
             return
-        y, g = (where_it_lives(self.tape.values[n]).array for n in (output, number))
+        if value.array is not None and value.array.size and peak_of(value.array) < 1:
+            return
+        y, g = value.array, where_it_lives(self.tape.values[number]).array
         if y is None or g is None:
             return
         arrives = np.isfinite(g) & (g != 0)

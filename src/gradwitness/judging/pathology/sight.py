@@ -144,7 +144,8 @@ class Sight(Detector):
 
     def _constants(self, call: Call) -> Iterator[float]:
         yield from (a for a in call.arguments.values() if isinstance(a, float))
-        for operand in {*call.operands} - self._makers.keys():
+        # (A difference with the keys would pass over all that were ever made.)
+        for operand in {n for n in call.operands if n not in self._makers}:
             value = self._single(operand)
             if value is not None and not self.tape.values[operand].name:
                 yield value

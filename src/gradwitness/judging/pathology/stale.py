@@ -58,7 +58,7 @@ class Stale(Detector):
         findings: Sequence[Finding],
     ) -> None:
         del findings
-        leaf = self.tape.nodes[node_run.node].leaf
+        leaf = None if update is None else self.tape.nodes[node_run.node].leaf
         if update is None or leaf is None:
             return
         layout = self.tape.values[leaf].layout

@@ -41,7 +41,8 @@ class UpdatedTwice(Detector):
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
         del findings
-        if call.during is not None:
+        if call.during is not None or not self._marks:
+            # Without a backward pass there is no gradient to update by.
             return
         read = storages(self.tape, call.operands)
         marks = {self._marks[p] for s in read for p in self._owners.get(s, ())}
@@ -72,7 +73,7 @@ class UpdatedTwice(Detector):
         findings: Sequence[Finding],
     ) -> None:
         del sweep, findings
-        leaf = self.tape.nodes[node_run.node].leaf
+        leaf = None if update is None else self.tape.nodes[node_run.node].leaf
         if update is None or leaf is None:
             return
         for own in storages(self.tape, [leaf]):

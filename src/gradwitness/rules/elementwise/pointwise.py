@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy
 
+from gradwitness.rules.elementwise.error_function import erf
 from gradwitness.rules.kernel_ops import is_complex, over, power, where
 from gradwitness.rules.registry import ALWAYS, UNLESS_TWICE, Array, elementwise
 from gradwitness.rules.scalar_rule import scalar_rule
@@ -260,7 +260,7 @@ TANH_CUBE = 0.044715
 def gelu(x: Array, *, approximate: str = "none") -> Array:
     if approximate == "tanh":
         return 0.5 * x * (1 + np.tanh(TANH_SCALE * (x + TANH_CUBE * (x * x * x))))
-    return 0.5 * x * (1 + scipy.special.erf(x * _ROOT_HALF))
+    return 0.5 * x * (1 + erf(x * _ROOT_HALF))
 
 
 @gelu.vjp("x", "g * (Phi(x, approximate) + x * phi(x, approximate))", kernel=ALWAYS)
@@ -270,4 +270,4 @@ def _(g: Array, x: Array, *, approximate: str) -> Array:
         inner = TANH_SCALE * (1 + 3 * TANH_CUBE * (x * x))
         return g * (0.5 * (1 + t) + 0.5 * x * ((1 - t * t) * inner))
     density = DENSITY * np.exp(-0.5 * (x * x))
-    return g * (0.5 * (1 + scipy.special.erf(x * _ROOT_HALF)) + x * density)
+    return g * (0.5 * (1 + erf(x * _ROOT_HALF)) + x * density)

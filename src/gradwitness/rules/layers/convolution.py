@@ -15,11 +15,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format, continue_from, round_to_format
+from gradwitness.rules.layers.window_products import Begins, correlated, weighed, windows
 from gradwitness.rules.layers.windows import Sizes, each_axis
 from gradwitness.rules.registry import Array, Shaped, rule
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _ALL = (slice(None), slice(None))
-# Along each axis, the place of an array at which each window begins.
-Begins: TypeAlias = tuple[list[int], ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Geometry:
                 x.shape[2:], self.padding, kernel, self.stride, self.dilation, strict=True
             )
         )
-        y = _matrix(w, self.groups) @ self._columns(x, self._begins(kernel), out, self.stride)
+        y = self._over_windows(w, x, self._begins(kernel), out, self.stride)
         return np.reshape(y, (x.shape[0], w.shape[0], *out))
 
     def spread(self, g: Array, w: Array, sizes: Sizes) -> Array:
@@ -77,8 +76,8 @@ class Geometry:
                 continue
             positions: tuple[Any, ...] = np.ix_(*([k for k, _ in axis] for axis in met))
             begins = tuple([begin for _, begin in axis] for axis in met)
-            columns = self._columns(g, begins, count, (1,) * len(sizes))
-            part = _matrix(turned[(*_ALL, *positions)], groups) @ columns
+            met_by = turned[(*_ALL, *positions)]
+            part = self._over_windows(met_by, g, begins, count, (1,) * len(sizes))
             part = np.reshape(part, (*dx.shape[:2], *count))
             if count == tuple(sizes):
                 return part
@@ -88,14 +87,18 @@ class Geometry:
 
     def weigh(self, g: Array, x: Array, kernel: Sizes) -> Array:
         """Return the gradient for the kernel: one product over batch and positions."""
-        # Put in order before the windows are copied, which are so many more.
-        split = _grouped(x, self.groups, flat=False)
-        split = np.transpose(split, (1, 2, 0, *range(3, split.ndim))).copy()
-        met = _windows(split, self._begins(kernel), g.shape[2:], self.stride)
-        rows, points = len(met) * split.shape[1], math.prod((split.shape[2], *g.shape[2:]))
-        columns = np.reshape(_stacked(met, 1), (self.groups, rows, points))
-        dw = _flat(_grouped(g, self.groups)) @ np.swapaxes(columns, 1, 2)
-        dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // self.groups))
+        begins, count, groups = self._begins(kernel), g.shape[2:], self.groups
+        split = _grouped(x, groups, flat=False)
+        if isinstance(g, np.ndarray) and isinstance(x, np.ndarray):
+            dw = weighed(_grouped(g, groups), split, begins, count, self.stride)
+        else:
+            # Put in order before the windows are copied, which are so many more.
+            split = np.transpose(split, (1, 2, 0, *range(3, split.ndim))).copy()
+            met = windows(split, begins, count, self.stride)
+            rows, points = len(met) * split.shape[1], math.prod((split.shape[2], *count))
+            columns = np.reshape(_stacked(met, 1), (groups, rows, points))
+            dw = _flat(_grouped(g, groups)) @ np.swapaxes(columns, 1, 2)
+        dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // groups))
         return np.moveaxis(dw, -1, 1)
 
     def transposed_sizes(self, x: Array, w: Array) -> Sizes:
@@ -154,29 +157,18 @@ class Geometry:
             for begins, n, s in zip(self._begins(kernel), first, self.stride, strict=True)
         ]
 
+    def _over_windows(self, w: Array, x: Array, begins: Begins, count: Sizes, step: Sizes) -> Array:
+        """Multiply w, (O, C/groups, ...), with windows of x, and add up: (N, groups, O, points)."""
+        if isinstance(w, np.ndarray) and isinstance(x, np.ndarray):
+            w = np.reshape(np.moveaxis(w, 1, -1), (self.groups, -1, *w.shape[2:], w.shape[1]))
+            return correlated(w, _grouped(x, self.groups, flat=False), begins, count, step)
+        return _matrix(w, self.groups) @ self._columns(x, begins, count, step)
+
     def _columns(self, x: Array, begins: Begins, count: Sizes, step: Sizes) -> Array:
         """Gather what each kernel position meets: (N, groups, K C/groups, points)."""
-        met = _windows(_grouped(x, self.groups, flat=False), begins, count, step)
+        met = windows(_grouped(x, self.groups, flat=False), begins, count, step)
         shape = (x.shape[0], self.groups, len(met) * x.shape[1] // self.groups, math.prod(count))
         return np.reshape(_stacked(met, 2), shape)
-
-
-def _windows(x: Array, begins: Begins, count: Sizes, step: Sizes) -> list[Array]:
-    """Return windows of the last axes, of ``count`` places a step apart; 0 outside of x."""
-    sizes = x.shape[-len(count) :]
-    ends = [s * (n - 1) + 1 for n, s in zip(count, step, strict=True)]
-    before = [max(0, -min(begin)) for begin in begins]
-    after = [
-        max(0, max(begin) + end - n) for begin, end, n in zip(begins, ends, sizes, strict=True)
-    ]
-    if any(before + after):
-        rest = [(0, 0)] * (x.ndim - len(count))
-        x = np.pad(x, (*rest, *zip(before, after, strict=True)))
-    placed = ([b + p for b in begin] for begin, p in zip(begins, before, strict=True))
-    return [
-        x[(..., *(slice(b, b + e, s) for b, e, s in zip(at, ends, step, strict=True)))]
-        for at in itertools.product(*placed)
-    ]
 
 
 def _stacked(met: list[Array], axis: int) -> Array:

@@ -1,0 +1,140 @@
+"""What is known of an operation by its schema alone: looked up once for all of its calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradwitness.capture.convolutions import CONVOLUTIONS
+from gradwitness.tape import COLLECTIVES
+
+_BATCH_NORM = torch.ops.aten.native_batch_norm.default
+_RESIZE = "inductor.resize_storage_bytes_.default"
+
+_COUNTS = torch._C.DispatchKey.ADInplaceOrView
+_LAZY = (
+    torch._C.DispatchKey.Conjugate,
+    torch._C.DispatchKey.Negative,
+    torch._C.DispatchKey.ZeroTensor,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument of a schema.
+
+    ``length`` is that of a list for which one number may stand.
+    """
+
+    name: str
+    default: Any
+    writes: bool
+    is_tensor: bool
+    length: int | None
+
+    def meant(self, argument: Any) -> Any:
+        """Return what an argument stands for."""
+        if self.length is not None and isinstance(argument, (list, tuple)) and len(argument) == 1:
+            # One number stands for all axes; the schema says how many.
+            return [*argument] * self.length
+        if self.is_tensor and isinstance(argument, (bool, int, float, complex)):
+            # A Python number where the schema has a tensor (x - 0.3) still has an edge.
+            return torch.tensor(argument, dtype=_IN_DOUBLE.get(type(argument)))
+        return argument
+
+
+_IN_DOUBLE = {float: torch.float64, complex: torch.complex128}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """An overload of an operation.
+
+    Attributes
+    ----------
+    func : OpOverload
+        Held, so that no other is taken for it.
+    keys : tuple of DispatchKey
+        Those that torch would not exclude while it runs.
+    is_collective : bool
+        Whether it talks to other processes.
+    may_write : bool
+        Whether it may write to an argument.
+    is_peculiar : bool
+        Whether more is to be known of a call than its schema says.
+    """
+
+    func: Any
+    name: str
+    parameters: tuple[Parameter, ...]
+    keys: tuple[torch._C.DispatchKey, ...]
+    is_collective: bool
+    may_write: bool
+    is_peculiar: bool
+
+    def arguments(self, args: Any, kwargs: Any) -> dict[str, Any]:
+        """Return the arguments of a call by name, defaults filled in."""
+        given = {p.name: argument for p, argument in zip(self.parameters, args, strict=False)}
+        defaults = {p.name: p.default for p in self.parameters[len(args) :]}
+        meant = {p.name: p.meant for p in self.parameters}
+        return {name: meant[name](one) for name, one in (given | defaults | kwargs).items()}
+
+
+def operation(func: Any) -> Operation:
+    """Return what is known of an operation."""
+    known = _KNOWN.get(id(func))
+    if known is None:
+        known = _KNOWN[id(func)] = _read(func)
+    return known
+
+
+_KNOWN: dict[int, Operation] = {}
+
+
+def _read(func: Any) -> Operation:
+    name = str(func)
+    is_collective = name.startswith(COLLECTIVES)
+    is_undeclared = is_collective or name == _RESIZE or func is _BATCH_NORM
+    return Operation(
+        func,
+        name,
+        tuple(map(_parameter, func._schema.arguments)),
+        _keys(func),
+        is_collective,
+        is_undeclared or func._schema.is_mutable,
+        is_undeclared or func in CONVOLUTIONS,
+    )
+
+
+def _parameter(argument: Any) -> Parameter:
+    alias = argument.alias_info
+    return Parameter(
+        argument.name,
+        argument.default_value if argument.has_default_value() else None,
+        alias is not None and alias.is_write,
+        isinstance(argument.type, torch.TensorType),
+        argument.N,
+    )
+
+
+def _keys(func: Any) -> tuple[torch._C.DispatchKey, ...]:
+    if not func._schema.is_mutable:
+        return _LAZY
+    # A kernel that counts changes has run before the mode, and excludes the key for what follows.
+    counted = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "ADInplaceOrView")
+    return _LAZY if counted else (*_LAZY, _COUNTS)
+
+
+def undeclared_writes(operation: Operation, arguments: dict[str, Any]) -> list[torch.Tensor]:
+    """Return tensors that a call writes or resizes although its schema does not say so."""
+    if operation.name == _RESIZE:
+        return [arguments["variable"]]
+    if operation.func is not _BATCH_NORM:
+        return []
+    # Running statistics.
+    if not arguments["training"]:
+        return []
+    statistics = (arguments["running_mean"], arguments["running_var"])
+    return [argument for argument in statistics if isinstance(argument, torch.Tensor)]

@@ -1,0 +1,54 @@
+"""The recorder's hooks on one node, for one pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Visit:
+    """Calls back before and after a node runs.
+
+    A pass has one for each node: so it is one small object, and what torch returns to remove a hook
+    is not kept. Whatever lives through a block, Python's collector looks at with all of the program.
+
+    Parameters
+    ----------
+    number : int
+        The node's, which is given to both.
+    arrive, leave : callable
+        Take the gradients that come in, and those that go out.
+    """
+
+    __slots__ = ("_after", "_after_key", "_arrive", "_before", "_before_key", "_leave", "_number")
+
+    def __init__(
+        self, number: int, arrive: Callable[[int, Any], None], leave: Callable[[int, Any], None]
+    ) -> None:
+        self._number = number
+        self._arrive = arrive
+        self._leave = leave
+        self._before: dict[int, Any] = {}
+        self._after: dict[int, Any] = {}
+        self._before_key = self._after_key = -1
+
+    def begin(self, node: Any) -> tuple[Any, Any]:
+        """Put the hooks on a node; return their handles."""
+        arrival = node.register_prehook(self._arrives)
+        self._before, self._before_key = arrival.hooks_dict_ref(), arrival.id
+        leaving = node.register_hook(self._leaves)
+        self._after, self._after_key = leaving.hooks_dict_ref(), leaving.id
+        return arrival, leaving
+
+    def remove(self) -> None:
+        """Remove the hooks."""
+        self._before.pop(self._before_key, None)
+        self._after.pop(self._after_key, None)
+
+    def _arrives(self, gradients: Any) -> None:
+        self._arrive(self._number, gradients)
+
+    def _leaves(self, outgoing: Any, _: Any) -> None:
+        self._leave(self._number, outgoing)

@@ -1,0 +1,299 @@
+"""Printed numbers read many at a time, eight letters at once.
+
+A text of numbers is read in three steps, each over all of them: where each begins and ends, and
+where its point and its exponent are; the digits before and after the point as integers; their
+product with a power of ten, rounded once. What is not of that form (NaN, infinity, more digits than
+an integer of 64 bits holds), and what lies so near the middle of two numbers that only more digits
+decide, is left to NumPy's own reader.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    Integers: TypeAlias = NDArray[np.int64]
+    Flags: TypeAlias = NDArray[np.bool_]
+
+_SPACE, _POINT, _MINUS, _PLUS, _ZERO, _E = b" .-+0e"
+_LOWER = 0x20  # the bit that makes a letter a small one
+_CONTROL = b"\n\r\t"  # those that may stand between numbers
+# Letters read at a time: what is made of them stays in the cache.
+BLOCK = 1 << 18
+_EIGHT = 8
+_MOST_DIGITS = 18  # an int64 holds them all
+_PADDING = 3 * _EIGHT
+# Integers up to 2^53 and powers of ten up to 10^22 are exact in float64, so that one operation
+# between them is rounded once.
+_EXACT_POWER = 22
+# Beyond these powers the product might leave the normal numbers, or its error term might.
+_MOST_POWER = 250
+_POWERS = 10.0 ** np.arange(_EXACT_POWER + 1)
+_WHOLE_POWERS = 10 ** np.arange(_MOST_DIGITS + 1)
+_SPLIT = 2.0**27 + 1
+# Twice what the sum of two float64, which stands for a product, may be off by, as a share of it.
+_UNSURE = 2.0**-98
+
+
+def _eight_of(letter: int) -> np.uint64:
+    return np.uint64(int.from_bytes(bytes([letter]) * _EIGHT, "little"))
+
+
+_ZEROS, _UP_TO_HIGH, _HIGH = map(_eight_of, (_ZERO, 0x80 - 10, 0x80))
+_PAIRS = np.uint64(0x000000FF000000FF)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """Printed numbers, in their order.
+
+    Attributes
+    ----------
+    values : ndarray
+        Correctly rounded to float64.
+    decimals : ndarray
+        How many digits follow the point; -1 without a point.
+    exponents : ndarray
+        The integer after the letter e; 0 without one.
+    is_scaled : ndarray
+        Whether there is such a letter.
+    ends : ndarray
+        Where each number ends in the text.
+    """
+
+    values: NDArray[np.float64]
+    decimals: Integers
+    exponents: Integers
+    is_scaled: Flags
+    ends: Integers
+
+
+def blocks_of(text: bytes, between: bytes) -> Iterator[bytes]:
+    """Yield a text in blocks that end with a letter that may stand between numbers."""
+    begin = 0
+    while begin < len(text):
+        end = text.find(between, begin + BLOCK) + 1 or len(text)
+        yield text[begin:end]
+        begin = end
+
+
+def values_of(text: bytes) -> NDArray[np.float64]:
+    """Return numbers that a space separates; raise `ValueError` if there is anything else."""
+    return np.concatenate([np.zeros(0), *(read_printed(x).values for x in blocks_of(text, b" "))])
+
+
+def read_printed(text: bytes) -> Printed:
+    """Read numbers that white space separates; raise `ValueError` if there is anything else."""
+    padded = b" " * _PADDING + text + b" " * (2 * _EIGHT - len(text) % _EIGHT)
+    letters = np.frombuffer(padded, np.uint8)
+    begins, ends = _words(letters)
+    point = _place_in_each(letters == _POINT, begins, ends)
+    e = _place_in_each(letters | _LOWER == _E, begins, ends)
+    is_pointed, is_scaled = point >= 0, e >= 0
+    mantissa_ends = np.where(is_scaled, e, ends)
+    point = np.where(is_pointed, point, mantissa_ends)
+    decimals = mantissa_ends - point - is_pointed
+    is_negative, whole = _unsigned(letters, begins, point)
+    digits = _Digits(padded, whole + decimals < 1)
+    integer, fraction = digits.before(point, whole), digits.before(mantissa_ends, decimals)
+    exponents = np.zeros(len(ends), np.int64)
+    if is_scaled.any():
+        is_below, counts = _unsigned(letters, e + 1, ends)
+        digits.odd |= is_scaled & (counts < 1)
+        exponents = digits.before(ends, counts * is_scaled)
+        for n in np.flatnonzero(is_scaled & (counts > _MOST_DIGITS)):
+            exponents[n] = _far_exponent(padded[ends[n] - counts[n] : ends[n]])
+        np.negative(exponents, out=exponents, where=is_below & is_scaled)
+    digits.odd |= whole + decimals > _MOST_DIGITS
+    mantissa = integer * _WHOLE_POWERS[np.clip(decimals, 0, _MOST_DIGITS)] + fraction
+    values = _scaled(mantissa, exponents - decimals, digits.odd)
+    np.negative(values, out=values, where=is_negative)
+    if digits.odd.any():
+        values[digits.odd] = _one_by_one(padded, begins[digits.odd], ends[digits.odd])
+    decimals[~is_pointed] = -1
+    return Printed(values, decimals, exponents, is_scaled, ends - _PADDING)
+
+
+def _far_exponent(digits: bytes) -> int:
+    """Return an integer of many digits, which may be zeros, as nearly as an int64 holds it."""
+    digits = digits.lstrip(b"0")
+    return int(digits or b"0") if len(digits) <= _MOST_DIGITS and digits.isdigit() else 10**9
+
+
+def _words(letters: NDArray[np.uint8]) -> tuple[Integers, Integers]:
+    """Return where words begin and end."""
+    is_between = letters <= _SPACE
+    count = np.count_nonzero(is_between)
+    control = np.count_nonzero(letters < _SPACE)
+    for letter in _CONTROL if control else ():
+        control -= np.count_nonzero(letters == letter)
+    if control:
+        raise ValueError("a character that cannot be seen")
+    ends = np.flatnonzero(is_between[1:] > is_between[:-1]) + 1
+    if not len(ends):
+        return ends, ends
+    first = int(np.argmin(is_between))
+    if count == first + len(ends) - 1 + len(letters) - ends[-1]:
+        # There is one letter between any two of them.
+        return np.concatenate([[first], ends[:-1] + 1]), ends
+    return np.flatnonzero(is_between[:-1] > is_between[1:]) + 1, ends
+
+
+def _place_in_each(is_there: Flags, begins: Integers, ends: Integers) -> Integers:
+    """Return where in each word something is, -1 if nowhere; raise if twice in one."""
+    places = np.flatnonzero(is_there)
+    if len(places) == len(ends) and (places >= begins).all() and (places < ends).all():
+        return places
+    words = np.searchsorted(ends, places)
+    if (np.diff(words) == 0).any():
+        raise ValueError("no number has two points, or two exponents")
+    place = np.full(len(ends), -1)
+    place[words] = places
+    return place
+
+
+def _unsigned(
+    letters: NDArray[np.uint8], begins: Integers, ends: Integers
+) -> tuple[Flags, Integers]:
+    """Return which begin with a minus, and how many letters follow the signs."""
+    first = letters[begins]
+    is_negative = first == _MINUS
+    return is_negative, ends - begins - (is_negative | (first == _PLUS))
+
+
+class _Digits:
+    """Reads integers, and notes the words that are odd: with other letters, or too many.
+
+    Parameters
+    ----------
+    padded : bytes
+        The text, between spaces.
+    odd : ndarray
+        The words that are known to be odd.
+    """
+
+    def __init__(self, padded: bytes, odd: Flags) -> None:
+        self._letters = np.frombuffer(padded, np.uint8)
+        self._eights = np.frombuffer(padded, np.dtype("<u8"))
+        self.odd = odd
+
+    def before(self, ends: Integers, counts: Integers) -> Integers:
+        """Return the integers of so many digits that end before some places."""
+        if counts.min(initial=0) < 0 or counts.max(initial=0) > _MOST_DIGITS:
+            self.odd |= (counts < 0) | (counts > _MOST_DIGITS)
+            counts = np.clip(counts, 0, _MOST_DIGITS)
+        most = int(counts.max(initial=0))
+        value = np.zeros(len(ends), np.int64)
+        if most <= 2:
+            for n in range(most):
+                digit = self._letters[ends - 1 - n] - np.uint8(_ZERO)
+                digit *= counts > n
+                self.odd |= digit > 9
+                value += digit if n == 0 else 10 * digit
+            return value
+        for n in range(0, most, _EIGHT):
+            part = self._eight(ends - n, np.clip(counts - n, 0, _EIGHT))
+            value = value + part * 10**n if n else part
+        return value
+
+    def _eight(self, ends: Integers, counts: Integers) -> Integers:
+        """Return the integers of at most eight digits, of which each takes a byte of a word."""
+        place, shift = np.divmod(ends - _EIGHT, _EIGHT)
+        shift = (shift * _EIGHT).view(np.uint64)
+        word = self._eights[place] >> shift
+        # A shift by all 64 bits is none, so it is made in two steps, here and below.
+        word |= (self._eights[place + 1] << np.uint64(1)) << (np.uint64(63) - shift)
+        word ^= _ZEROS
+        if counts.min() < _EIGHT:
+            half = ((_EIGHT - counts) * (_EIGHT // 2)).view(np.uint64)
+            for shifted in (np.right_shift, np.right_shift, np.left_shift, np.left_shift):
+                shifted(word, half, out=word)
+        # In a byte of a digit the sum leaves the highest bit clear.
+        known = (word + _UP_TO_HIGH) | word
+        if np.bitwise_or.reduce(known) & _HIGH:
+            self.odd |= (known & _HIGH) != 0
+        # Pairs of digits, then pairs of pairs, then both halves.
+        word = word * np.uint64(10) + (word >> np.uint64(8))
+        upper = ((word >> np.uint64(16)) & _PAIRS) * np.uint64(1 + (10_000 << 32))
+        word = ((word & _PAIRS) * np.uint64(100 + (1_000_000 << 32)) + upper) >> np.uint64(32)
+        return word.view(np.int64)
+
+
+def _scaled(mantissa: Integers, power: Integers, odd: Flags) -> NDArray[np.float64]:
+    """Return integers times powers of ten, correctly rounded, or note that they are odd."""
+    size = np.abs(power)
+    is_simple = (mantissa <= 2**53) & (size <= _EXACT_POWER)
+    values = mantissa.astype(np.float64)
+    scale = _POWERS[np.minimum(size, _EXACT_POWER)]
+    if power.max(initial=0) <= 0:
+        values /= scale
+    else:
+        values = np.where(power < 0, values / scale, values * scale)
+    if not is_simple.all():
+        rest = ~is_simple & (mantissa > 0)
+        odd |= rest & (size > _MOST_POWER)
+        rest &= ~odd
+        values[rest], odd[rest] = _in_two_parts(mantissa[rest], power[rest])
+    return values
+
+
+@cache
+def _powers_in_two_parts() -> NDArray[np.float64]:
+    """Return the powers of ten as sums of two float64."""
+    exact = [Fraction(10) ** n for n in range(-_MOST_POWER, _MOST_POWER + 1)]
+    return np.array([(float(x), float(x - Fraction(float(x)))) for x in exact]).T
+
+
+def _in_two_parts(mantissa: Integers, power: Integers) -> tuple[NDArray[np.float64], Flags]:
+    """Return integers times powers of ten, and which may have been rounded to the wrong side.
+
+    All numbers are sums of two float64. What is left out, and rounding, come to less than 2^-103.
+    """
+    p, p_low = _powers_in_two_parts()[:, power + _MOST_POWER]
+    m = mantissa.astype(np.float64)
+    m_low = (mantissa - m.astype(np.int64)).astype(np.float64)
+    # Dekker's product of m and p, and what it was rounded by.
+    product = m * p
+    (m1, m2), (p1, p2) = _halves(m), _halves(p)
+    low = ((m1 * p1 - product) + m1 * p2 + m2 * p1) + m2 * p2
+    low += m * p_low + m_low * p
+    value = product + low
+    left = np.abs(low - (value - product))
+    gap = np.spacing(value)
+    # From a power of two the next number below is half as far.
+    unsure = np.minimum(np.abs(left - gap / 2), np.abs(left - gap / 4)) <= _UNSURE * value
+    return value, unsure
+
+
+def _halves(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two numbers of 26 bits whose sum is x."""
+    split = _SPLIT * x
+    upper = split - (split - x)
+    return upper, x - upper
+
+
+def _one_by_one(padded: bytes, begins: Integers, ends: Integers) -> NDArray[np.float64]:
+    """Return numbers of any form."""
+    words = [padded[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
+    text = b" ".join(words)
+    with warnings.catch_warnings():
+        # What is no number is told by a warning, and by an error in later versions.
+        warnings.simplefilter("error", DeprecationWarning)
+        try:
+            values = np.fromstring(text, sep=" ")
+        except DeprecationWarning as error:
+            raise ValueError(str(error)) from None
+    # NumPy takes nan(1) for a number.
+    if len(values) != len(words) or b"(" in text:
+        raise ValueError("not as many numbers as words")
+    return values
