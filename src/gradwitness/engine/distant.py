@@ -96,6 +96,8 @@ class Distant(Value):
     """A value on a device: its numbers are copied to the host when first asked for."""
 
     __slots__ = ("_brought", "_there")
+    _there: Any
+    _brought: NDArray[Any] | None
 
     @property
     def array(self) -> NDArray[Any] | None:
@@ -106,8 +108,7 @@ class Distant(Value):
 
     @array.setter
     def array(self, there: Any) -> None:
-        self._there: Any = there
-        self._brought: NDArray[Any] | None = None
+        self._there, self._brought = there, None
 
     def living(self) -> Value:
         """Return the same with the array that lives on the device."""
