@@ -11,7 +11,7 @@ import torch
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.capture.arrays import as_array, dtype_name
-from gradwitness.capture.convolutions import adds_in_parts
+from gradwitness.capture.convolutions import CONVOLUTIONS, adds_in_parts
 from gradwitness.engine.backward import vjp
 from gradwitness.engine.binding import bind, recorded
 from gradwitness.engine.bounded import Bounded
@@ -269,7 +269,7 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
         for a in sample.op._schema.arguments
     }
     arguments = {argument: convert(item) for argument, item in full.items()}
-    if adds_in_parts(sample.op, ((argument, item, False) for argument, item in full.items())):
+    if sample.op in CONVOLUTIONS and adds_in_parts(full):
         arguments["in_parts"] = True
     writes = tuple(
         a.name for a in sample.op._schema.arguments if a.alias_info and a.alias_info.is_write
