@@ -8,9 +8,8 @@ and the single numbers on which something depends.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, overload
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +17,6 @@ from gradwitness.tape import Value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from gradwitness.tape import Tape
 
 
 # The multipliers of SplitMix64.
@@ -133,35 +130,3 @@ def where_it_lives(value: Value) -> Value:
 def lives_elsewhere(value: Value) -> bool:
     """Whether a value's array is one on a device; not if it is brought from there."""
     return not isinstance(value, Distant) and is_distant(value.array)
-
-
-def as_it_lives(tape: Tape) -> Tape:
-    """Return a tape, which may still be growing, with arrays as they were recorded."""
-    return replace(tape, values=_AsTheyLive(tape.values))
-
-
-def has_met(tape: Tape) -> bool:
-    """Whether such a tape has given out an array that lives on a device."""
-    return isinstance(tape.values, _AsTheyLive) and tape.values.met
-
-
-class _AsTheyLive(Sequence[Value]):
-    def __init__(self, values: Sequence[Value]) -> None:
-        self._values = values
-        self.met = False
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    @overload
-    def __getitem__(self, index: int) -> Value: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Value]: ...
-    def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        value = self._values[index]
-        if type(value) is not Distant:
-            return value
-        self.met = True
-        return value.living()

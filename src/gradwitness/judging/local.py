@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._progress import progress
-from gradwitness.engine.distant import as_it_lives
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.judging import large_steps
@@ -76,8 +75,8 @@ class Judge:
         self._depth = known_depth(depth)
         self._functions = functions
         self._records = Records(tape)
-        there = as_it_lives(tape)
-        self._looks = (Fast if depth == FAST else Projecting)(there, Living(there, self._records))
+        living = Living(self._memory.living, self._records)
+        self._looks = (Fast if depth == FAST else Projecting)(self._memory.living, living)
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
         self._panel = Panel(tape, self._records, thorough=depth == FULL)

@@ -9,13 +9,12 @@ import math
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness._failure import kind_and_message
-from gradwitness.engine.distant import has_met, lives_elsewhere
+from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.looks.projected import projected
 from gradwitness.judging.looks.step import Formless, Step, step_of
@@ -25,7 +24,7 @@ from gradwitness.judging.note import Note
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gradwitness.engine.floats import Arithmetic
     from gradwitness.engine.forms import Form
@@ -58,32 +57,14 @@ class Projecting(Whole):
         Its numbers.
     seed : int, optional
         Of the witness's own random numbers; by default from the system.
-
-    Attributes
-    ----------
-    failure : str
-        The first failure on a device, which leaves no step without a verdict.
     """
 
-    failure = ""
     # Whether all numbers of a product take part.
     _all = True
 
     def __init__(self, tape: Tape, records: Records, seed: int | None = None) -> None:
         super().__init__(tape, records)
         self._random = np.random.default_rng(seed)
-
-    def _attempt(self, look: Callable[[], Any]) -> Any:
-        """Look; what fails on a device is judged on the host."""
-        try:
-            return super()._attempt(look)
-        except Formless:
-            raise
-        except Exception as error:
-            if not has_met(self._tape):
-                raise
-            self.failure = self.failure or kind_and_message(error)
-            return None
 
     def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether some of a step may stand for all."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._failure import kind_and_message
 from gradwitness.engine.backward import gradients, sending
 from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.engine.floats import is_float
@@ -56,8 +57,14 @@ class Whole:
         May still be growing.
     records : Records
         Its numbers.
+
+    Attributes
+    ----------
+    failure : str
+        The first failure on a device, which leaves no step without a verdict.
     """
 
+    failure = ""
     # The bounds of so few numbers cost little more than they do.
     _few = 2**9
 
@@ -107,9 +114,17 @@ class Whole:
         return self._summed(value, terms)
 
     def _attempt(self, look: Callable[[], Any]) -> Any:
+        """Look; what fails on a device is judged on the host."""
         try:
             return look()
         except Unjudgeable:
+            return None
+        except Formless:
+            raise
+        except Exception as error:
+            if not getattr(self._tape.values, "met", False):
+                raise
+            self.failure = self.failure or kind_and_message(error)
             return None
 
     def _summed(self, value: Value, terms: Sequence[int]) -> Comparison | None:
