@@ -245,9 +245,9 @@ def test_a_recording_from_a_device_is_saved_by_its_numbers(tmp_path: Path) -> No
     tape = taped("dense")
     gw.save_tape(on_device(tape), tmp_path / "tape.npz")
     loaded = gw.load_tape(tmp_path / "tape.npz")
-    assert all(
-        np.array_equal(a.array, b.array) for a, b in zip(loaded.values, tape.values, strict=True)
-    )  # type: ignore[arg-type]
+    for one, other in zip(loaded.values, tape.values, strict=True):
+        arrays: Any = one.array, other.array
+        assert np.array_equal(*arrays)
 
 
 def test_single_numbers_come_together() -> None:
