@@ -20,10 +20,11 @@ import gradwitness as gw
 from engine.device_array import DeviceArray
 from engine.elsewhere import moved, recorded_elsewhere
 from gradwitness.engine.distant import at_hand, checksum, scalars
-from gradwitness.engine.tiling import is_large
+from gradwitness.engine.tiling import is_large, slabs
 from gradwitness.judging.comparison import CLOSE, PROJECTED
 from gradwitness.judging.finding import Step
 from gradwitness.judging.looks import projecting
+from gradwitness.judging.looks.norms import largest_of
 from judging.looks.test_fast import (
     PROGRAMS,
     changed,
@@ -172,6 +173,31 @@ def test_a_fault_of_a_product_is_brought_to_the_host_and_placed_there(
         assert places == wrong_in(wrong, depth)
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_one_wrong_number_of_any_other_step_is_found(name: str) -> None:
+    tape = taped(name)
+    kinds = Step.FORWARD, Step.BACKWARD
+    steps = [f for f in gw.judge(tape).findings if f.comparison.reason == CLOSE and f.step in kinds]
+    assert len(steps) >= 4
+    for finding in steps[::3]:
+        array: Any = np.array(tape.values[value_of(tape, finding)].array)
+        array[tuple(n - 1 - n // 3 for n in array.shape)] += 100 * finding.comparison.detects
+        wrong = changed(tape, value_of(tape, finding), array)
+        places = wrong_in(on_device(wrong), "full")
+        # Where a step passes its gradient on as it is, others are at odds with it.
+        assert places
+        assert places == wrong_in(wrong, "full")
+
+
+def test_the_largest_number_is_found_and_nan_before_all() -> None:
+    array = np.array([[1.0, 2.0], [7.0, -9.0]])
+    for put in (np.asarray, DeviceArray):
+        assert largest_of(put(array)) == (2, 7.0)
+        array[0, 1] = np.nan
+        assert np.isnan(largest_of(put(array))[1])
+        array[0, 1] = 2.0
+
+
 def test_only_the_odd_steps_are_brought_to_the_host() -> None:
     tape = taped("dense")
     call = next(c for c in tape.calls if c.op == "aten.gelu.default")
@@ -296,6 +322,9 @@ def test_large_steps_are_cut_into_larger_pieces_on_a_device() -> None:
     (call,) = (c for c in witness.tape.calls if c.op == "aten.mul.Tensor")
     assert is_large(witness.tape, call)
     assert not is_large(moved(witness.tape, DeviceArray), call)
+    assert len(slabs((2**19,))) == 4
+    assert slabs((2**19,), on_device=True) == [()]
+    assert len(slabs((2**26,), on_device=True)) == 4
 
 
 def test_numbers_overwritten_in_place_are_kept_where_they_live() -> None:
