@@ -1,16 +1,20 @@
-"""What watching a step on a GPU costs, and which rules run on its arrays.
+"""What watching a step on a GPU costs, what comes to the host for it, and which rules run there.
 
 ``python benchmarks/device.py [--device cuda] [--arrays cupy]`` prints two tables in markdown, in
 about two minutes. The first: the time of a watched and judged step over the plain one, by the
-clock, until the device is done, and how many recorded tensors were copied to the host for it. The
-second: the rules' samples evaluated on CuPy's arrays (``cupy-cuda12x`` or ``cupy-cuda13x``), beside
-NumPy's results. Without a device it says so, with exit code 2; ``--device cpu --arrays stand-in``
-shows both tables without one: of the host, and of arrays that only take what CuPy takes.
+clock, until the device is done; its calls and nodes; and what came to the host for its verdict:
+single numbers, for each of which the device is waited for (those that a rule reads by itself are
+not seen), arrays, and the bytes of both. The second: the rules' samples evaluated on CuPy's arrays
+(``pip install 'gradwitness[cuda12]'`` or ``[cuda13]``), beside NumPy's results. Without CuPy all
+tensors are copied to the host. Without a device it says so, with exit code 2; ``--device cpu
+--arrays stand-in`` shows both tables without one, of arrays that take only what CuPy takes: what
+comes to the host is the same there, and times tell nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import itertools
 import statistics
@@ -19,6 +23,7 @@ import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from unittest import mock
 
 import numpy as np
 import torch
@@ -29,8 +34,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import gradwitness
 from engine.device_array import DeviceArray
-from engine.elsewhere import by_rule, evaluated
+from engine.elsewhere import by_rule, evaluated, recorded_elsewhere
 from gradwitness.capture import arrays
+from gradwitness.engine import distant
 from rules.harness import make
 
 if TYPE_CHECKING:
@@ -39,29 +45,46 @@ if TYPE_CHECKING:
 MODELS = ("MLP, ReLU", "CNN, BatchNorm", "TransformerEncoder")
 DEPTHS = ("full", "fast")
 ROUNDS = 3
+# So many numbers of an array are single ones that came together.
+FEW = 8
 # Sums of a device may go in another order than NumPy's.
 NEAR = 1e-9
 ABSENT = 2
 
 
-class Copies:
-    """Counts the tensors that a recording copies to the host, and their bytes."""
+class ToHost:
+    """Counts what comes to the host: single numbers, arrays of more, and the bytes of all."""
 
     def __init__(self) -> None:
-        self.count = self.bytes = 0
-        self._copied = arrays._with_memory
+        self.numbers = self.arrays = self.bytes = 0
+        self._patches = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        arrays._with_memory = self._counted
+        copied, fetched = arrays._brought, distant.on_host
+
+        def counted_copy(tensor: torch.Tensor) -> torch.Tensor:
+            if not tensor.is_cpu:
+                self._count(tensor.numel(), tensor.nbytes)
+            return copied(tensor)
+
+        def counted_fetch(array: Any) -> Any:
+            if distant.is_distant(array):
+                self._count(array.size, array.nbytes)
+            return fetched(array)
+
+        self._patches.enter_context(mock.patch.object(arrays, "_brought", counted_copy))
+        for module in [m for name, m in sys.modules.items() if name.startswith("gradwitness")]:
+            if getattr(module, "on_host", None) is fetched:
+                self._patches.enter_context(mock.patch.object(module, "on_host", counted_fetch))
         return self
 
     def __exit__(self, *_: object) -> None:
-        arrays._with_memory = self._copied
+        self._patches.close()
 
-    def _counted(self, tensor: torch.Tensor) -> torch.Tensor:
-        self.count += 1
-        self.bytes += tensor.numel() * tensor.element_size()
-        return self._copied(tensor)
+    def _count(self, size: int, nbytes: int) -> None:
+        self.numbers += size <= FEW
+        self.arrays += size > FEW
+        self.bytes += nbytes
 
 
 def moved(case: Case, device: torch.device) -> Case:
@@ -86,9 +109,10 @@ def watched(witness: gradwitness.Witness, case: Case) -> gradwitness.Verdict:
 
 
 def told_of_models(device: torch.device) -> None:
-    """Print the table of the models."""
-    print(row("model", "depth", "plain (ms)", "over plain", "host copies", "MiB copied", "verdict"))
-    print(row("---", "---", "---:", "---:", "---:", "---:", "---"))
+    """Print the table of the models, for all steps and until there is a verdict."""
+    heads = ("plain (ms)", "over plain", "steps", "numbers", "arrays", "MiB")
+    print(row("model", "depth", *heads, "verdict"))
+    print(row("---", "---", *["---:"] * len(heads), "---"))
     for name in MODELS:
         torch.manual_seed(0)
         case = moved(CASES[name](), device)
@@ -96,9 +120,12 @@ def told_of_models(device: torch.device) -> None:
         plain = statistics.median(seconds(case.step, device) for _ in range(ROUNDS))
         for depth in DEPTHS:
             witness = gradwitness.watch(case.model, depth=depth)
-            with Copies() as copies:
+            with ToHost() as host:
                 taken = seconds(partial(watched, witness, case), device)
-            figures = plain * 1e3, taken / plain, copies.count, copies.bytes / 2**20
+            tape = witness.tape
+            steps = len(tape.calls) + sum(len(sweep.node_runs) for sweep in tape.sweeps)
+            came = host.numbers, host.arrays, host.bytes / 2**20
+            figures = plain * 1e3, taken / plain, steps, *came
             print(row(name, depth, *figures, witness.verdict.name), flush=True)
 
 
@@ -142,7 +169,9 @@ def main() -> int:
         return ABSENT
     about = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     print(f"torch {torch.__version__}, {about}\n")
-    told_of_models(device)
+    stand_in = asked.arrays == "stand-in"
+    with recorded_elsewhere(DeviceArray) if stand_in else contextlib.nullcontext():
+        told_of_models(device)
     try:
         told_of_rules(asked.arrays)
     except ImportError as error:

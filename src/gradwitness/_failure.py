@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import textwrap
 import traceback
 from pathlib import Path
 
 from gradwitness._errors import GradwitnessError
+from gradwitness._printable import one_line
 
 FAILED = "gradwitness failed here"
 
 _PACKAGE = Path(__file__).parent
 # Frames of these packages belong neither to the program nor to gradwitness.
 _LIBRARIES = ("numpy", "scipy", "ml_dtypes", "torch")
+
+
+def kind_and_message(error: BaseException) -> str:
+    """Return an exception in one line that is not long, however long its message is."""
+    text = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+    return one_line(text)
 
 
 def failure(error: BaseException) -> str:

@@ -3,8 +3,8 @@
 It takes what CuPy 14.2 takes, as its source and its signatures have it, and nothing else: NumPy's
 functions by NEP 13 and NEP 18, on arrays of its own kind and Python's numbers, with the parameters
 that CuPy's functions have. A NumPy array is taken as an index alone, which CuPy sends to the
-device. Reading a number on the host (`float`, `int`, `bool`, `item`) works, and is counted: each
-is a copy for which the host waits.
+device. Reading a number on the host (`float`, `int`, `bool`, `item`) works, and is counted, as is
+`get` with its bytes: each is a copy for which the host waits.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
@@ -75,20 +76,35 @@ _WITHOUT = {
 _NDARRAY_METHODS = frozenset(n for n in dir(np.ndarray) if hasattr(np, n)) - {"sort", "partition"}
 
 
+# CuPy takes it with NumPy 2.1.2 or later.
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+
+class _Flags:
+    """CuPy's flags do not say whether an array may be written to."""
+
+    def __init__(self, flags: Any) -> None:
+        self.c_contiguous, self.f_contiguous = flags.c_contiguous, flags.f_contiguous
+        self.owndata = flags.owndata
+
+
 class DeviceArray(NDArrayOperatorsMixin):
     """Numbers that only functions dispatched to it may touch."""
 
-    # How many numbers were read on the host, by all arrays.
-    host_copies = 0
+    # How many numbers were read on the host, by all arrays; how many arrays were, and their bytes.
+    host_copies = arrays = bytes = 0
+    base = None
 
     def __init__(self, numbers: Any) -> None:
         self._numbers = np.asarray(numbers)
-        if self._numbers.dtype.char not in "?bhilqBHILQefdFD":
+        if self._numbers.dtype.char not in "?bhilqBHILQefdFD" and self._numbers.dtype != _BFLOAT16:
             raise ValueError(f"Unsupported dtype {self._numbers.dtype}")
 
     def get(self) -> NDArray[Any]:
-        """Return the numbers: what a test does with a result, and a program in so many words."""
-        return self._numbers
+        """Return a copy of the numbers on the host."""
+        DeviceArray.arrays += 1
+        DeviceArray.bytes += self._numbers.nbytes
+        return self._numbers.copy()
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name = ufunc.__name__
@@ -157,6 +173,10 @@ class DeviceArray(NDArrayOperatorsMixin):
         return functools.partial(getattr(np, name), self)
 
     shape = property(lambda self: self._numbers.shape)
+    strides = property(lambda self: self._numbers.strides)
+    nbytes = property(lambda self: self._numbers.nbytes)
+    flags = property(lambda self: _Flags(self._numbers.flags))
+    __cuda_array_interface__ = property(lambda self: self._numbers.__array_interface__)
     ndim = property(lambda self: self._numbers.ndim)
     size = property(lambda self: self._numbers.size)
     dtype = property(lambda self: self._numbers.dtype)
@@ -216,7 +236,7 @@ def refuse_host(items: Any) -> None:
 
 def _bare(item: Any) -> Any:
     if isinstance(item, DeviceArray):
-        return item.get()
+        return item._numbers
     if isinstance(item, (tuple, list)):
         return type(item)(map(_bare, item))
     return {k: _bare(v) for k, v in item.items()} if isinstance(item, dict) else item

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+from gradwitness.capture import balance, storages, values
+from gradwitness.capture.arrays import as_array
 from gradwitness.engine.backward import vjp
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.forward import evaluate
@@ -15,6 +19,8 @@ from rules.samples import SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import torch
 
     from gradwitness.tape import Tape
     from rules.harness import Case
@@ -36,8 +42,25 @@ def by_rule() -> dict[str, list[Sample]]:
 
 def moved(tape: Tape, put: Put) -> Tape:
     """Return a tape whose arrays are elsewhere."""
-    values = (v if v.array is None else replace(v, array=put(v.array)) for v in tape.values)
-    return replace(tape, values=tuple(values))
+    numbers = (v if v.array is None else replace(v, array=put(v.array)) for v in tape.values)
+    return replace(tape, values=tuple(numbers))
+
+
+@contextmanager
+def recorded_elsewhere(put: Put) -> Iterator[None]:
+    """Hand a program's tensors over as those of a device are, in the arrays of its library."""
+
+    def handed_over(tensor: torch.Tensor) -> Any:
+        array = as_array(tensor)
+        return None if array is None else put(array)
+
+    with (
+        # No memory of a device is the host's.
+        mock.patch.object(values, "lying_in", return_value=None),
+        mock.patch.object(storages, "handed_over", handed_over),
+        mock.patch.object(balance, "handed_over", handed_over),
+    ):
+        yield
 
 
 def evaluated(case: Case, put: Put) -> Iterator[tuple[Any, Any]]:

@@ -69,12 +69,40 @@ def _with_memory(tensor: torch.Tensor) -> torch.Tensor:
     """Return the numbers of a tensor whose own memory holds others, lies elsewhere, or is none."""
     # Inside a transform of functions, even a plain tensor's detach() would be wrapped.
     with torch._C._DisableFuncTorch():
-        bare = tensor.detach()
-        if is_mirrored(bare):
-            bare = bare.resolve_neg().resolve_conj()
+        own = bare(tensor)
         # Zeros without memory (the gradient of sgn) become an array of zeros.
-        unreal = bare._is_zerotensor()
-        return torch.zeros(bare.shape, dtype=bare.dtype) if unreal else bare.cpu()
+        unreal = own._is_zerotensor()
+        return torch.zeros(own.shape, dtype=own.dtype) if unreal else _brought(own)
+
+
+def bare(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor without its history, whose memory holds its numbers."""
+    own = tensor.detach()
+    return own.resolve_neg().resolve_conj() if is_mirrored(own) else own
+
+
+def _brought(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor on the host: its own there, else a copy that is made block by block."""
+    if tensor.is_cpu:
+        return tensor
+    once = tensor
+    for axis, step in enumerate(tensor.stride()):
+        # What stands for a whole axis comes once.
+        once = once if step else once.narrow(axis, 0, min(1, once.shape[axis]))
+    host = torch.empty_like(once, device=_HERE)
+    _copy_in_blocks(once, host)
+    return host.expand(tensor.shape)
+
+
+def _copy_in_blocks(source: torch.Tensor, target: torch.Tensor) -> None:
+    """Copy between devices, with no more than a block on the way: halves along the widest steps."""
+    if source.numel() * source.element_size() <= _BLOCK_BYTES:
+        target.copy_(source)
+        return
+    pairs = zip(source.shape, source.stride(), strict=True)
+    _, axis = max((step, axis) for axis, (length, step) in enumerate(pairs) if length > 1)
+    for part, place in zip(source.chunk(2, axis), target.chunk(2, axis), strict=True):
+        _copy_in_blocks(part, place)
 
 
 def address(tensor: torch.Tensor) -> int:
@@ -88,10 +116,16 @@ def address(tensor: torch.Tensor) -> int:
     return key
 
 
+def is_known(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's numbers have a format that is recorded bit for bit."""
+    return tensor.dtype in _FORMATS
+
+
 def whereabouts(storage: torch.UntypedStorage) -> tuple[int, int] | None:
-    """Return the address and size of memory in bytes; None where NumPy cannot see it."""
+    """Return the address and size of memory in bytes; None where it cannot be shared."""
     try:
-        return (storage.data_ptr(), storage.nbytes()) if storage.device == _HERE else None
+        can_be = storage.device == _HERE or storage.device.type == "cuda"
+        return (storage.data_ptr(), storage.nbytes()) if can_be else None
     except RuntimeError:
         # A wrapper around other tensors has no memory.
         return None
@@ -118,7 +152,8 @@ def bytes_at(
     storage: torch.UntypedStorage, extent: tuple[int, int] | None
 ) -> NDArray[np.uint8] | None:
     """Return a storage's memory, which lies there, as read-only bytes, if NumPy can see it."""
-    return np.asarray(_Window(storage, extent)) if extent and all(extent) else None
+    here = extent and all(extent) and storage.device == _HERE
+    return np.asarray(_Window(storage, extent)) if here and extent else None
 
 
 def lying_in(
@@ -179,3 +214,5 @@ def _formats() -> dict[torch.dtype, np.dtype[Any]]:
 
 _FORMATS = _formats()
 _HERE = torch.device("cpu")
+# Of a tensor elsewhere, so many bytes are copied at a time.
+_BLOCK_BYTES = 2**26

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import weakref
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from gradwitness.capture.arrays import address, as_array, is_plain
+from gradwitness.capture.arrays import address, is_plain
+from gradwitness.capture.devices import checksum, handed_over
 from gradwitness.tape import REDUCED
 
 if TYPE_CHECKING:
@@ -221,7 +220,5 @@ def _state(grad: torch.Tensor | None) -> int | None:
         return None
     # Of a sharded tensor, this process's part.
     grad = getattr(grad, "_local_tensor", grad)
-    array = as_array(grad) if is_plain(grad) else None
-    if array is None:
-        return _UNREADABLE
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    array = handed_over(grad) if is_plain(grad) else None
+    return _UNREADABLE if array is None else checksum(array)

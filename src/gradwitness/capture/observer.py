@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from gradwitness.capture.devices import computing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -63,6 +65,7 @@ class Audience:
             return
         begun = time.perf_counter()
         try:
-            step(self.observer)
+            with computing():
+                step(self.observer)
         finally:
             self.seconds += time.perf_counter() - begun

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradwitness.capture.devices import fingerprint
 from gradwitness.capture.engine_modes import Aside, enter
 from gradwitness.capture.engine_run import EngineRun
 from gradwitness.capture.entries import Request, edge_of
@@ -389,10 +389,7 @@ class SweepDraft:
         return LeafUpdate(number, before, after), (*held, before)
 
     def _print(self, number: int | None) -> int:
-        array: Any = None if number is None else self._values.value(number).array
-        # A scattered array would have to be copied.
-        plain = array is not None and array.flags.c_contiguous
-        return zlib.crc32(array.reshape(-1).view("u1")) if plain else 0
+        return 0 if number is None else fingerprint(self._values.value(number))
 
     def _recorded(self, gradients: Any) -> Values:
         known, number = len(self._values), self._values.of

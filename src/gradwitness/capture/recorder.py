@@ -17,6 +17,7 @@ from gradwitness._errors import CaptureError
 from gradwitness.capture.border import Border
 from gradwitness.capture.closing import closed
 from gradwitness.capture.compiled import Compiled
+from gradwitness.capture.devices import let_go
 from gradwitness.capture.dispatch import DispatchRecorder
 from gradwitness.capture.fast_paths import FastPaths
 from gradwitness.capture.gradients import BackwardRecorder
@@ -242,7 +243,7 @@ class Recorder:
             calls=calls,
             nodes=nodes,
             sweeps=sweeps,
-            about=_about() | self._outside.about(),
+            about=_about() | self._outside.about() | let_go(),
             parameters=tuple(self._parameters),
             complete=self._retention.complete and replayable,
             replayable=replayable,

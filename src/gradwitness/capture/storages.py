@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gradwitness.capture.arrays import as_array, bytes_at, whereabouts
+from gradwitness.capture.arrays import bytes_at, is_mirrored, whereabouts
+from gradwitness.capture.devices import copied, handed_over
+from gradwitness.engine.distant import at_hand
 from gradwitness.engine.floats import is_inexact
+from gradwitness.tape import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +52,20 @@ class Draft:
         if self.mirrored or self.sparse or (saved and not is_inexact(self.dtype)):
             return True
         return self.dtype == "float16" if sent else not self.made
+
+    def read(self, tensor: torch.Tensor) -> None:
+        """Take a tensor's numbers, from its memory or a copy."""
+        self.array, self.freed = handed_over(tensor), False
+        # The array of a lazy view is a copy: its memory holds other numbers.
+        self.mirrored = is_mirrored(tensor)
+        # So is what was brought to the host from elsewhere.
+        self.copied = isinstance(self.array, np.ndarray) and not tensor.is_cpu
+
+    def value(self, number: int) -> Value:
+        """Return it as it is now."""
+        at = None if self.mirrored else self.layout
+        named = self.name, self.leaf, self.freed, self.sparse
+        return at_hand(Value(number, self.shape, self.dtype, self.array, at, *named))
 
 
 @dataclass(slots=True, eq=False)
@@ -122,7 +139,7 @@ class Storage:
         for draft, tensor in self.waiting:
             # Those released in the meantime are held by no object.
             if draft.objects:
-                draft.array, draft.freed = as_array(tensor), False
+                draft.read(tensor)
                 self.keep(draft)
         self.waiting = ()
 
@@ -150,8 +167,7 @@ def keep_copy(draft: Draft) -> None:
     """Give a value an array of its own."""
     if draft.array is None or draft.copied:
         return
-    draft.array = draft.array.copy()
-    draft.array.flags.writeable = False
+    draft.array = copied(draft.array)
     draft.copied = True
 
 

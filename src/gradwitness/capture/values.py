@@ -10,7 +10,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from gradwitness.capture.arrays import (
     address,
-    as_array,
     dtype_name,
     is_mirrored,
     is_plain,
@@ -21,10 +20,12 @@ from gradwitness.capture.balance import Balance
 from gradwitness.capture.known import Known, Past, history, identity
 from gradwitness.capture.sparse import dense, is_sparse, version
 from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy, look
-from gradwitness.tape import Layout, Value
+from gradwitness.tape import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from gradwitness.tape import Value
 
 
 class ValueStore:
@@ -286,8 +287,7 @@ class ValueStore:
         d = self._drafts[number]
         if d.layout is not None and d.array is not None and not d.copied:
             look(self._in_order[d.layout.storage])
-        layout = None if d.mirrored else d.layout
-        return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed, d.sparse)
+        return d.value(number)
 
     def _storage(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
@@ -377,14 +377,12 @@ class ValueStore:
             memory = tensor.untyped_storage()
             storage.lent = storage.lent or sys.getrefcount(memory) > ALONE
             storage.take(memory)
-        # The array of a lazy view is a copy: its memory holds other numbers.
-        draft.mirrored = is_mirrored(tensor)
         offset, strides = int(tensor.storage_offset()), tuple(tensor.stride())
         draft.layout = Layout(storage.number, offset, strides)
-        if storage.bytes is not None and not draft.mirrored:
+        if storage.bytes is not None and not is_mirrored(tensor):
             draft.array = lying_in(storage.bytes, tensor.dtype, draft.shape, offset, strides)
         if draft.array is None:
-            draft.array = as_array(tensor)
+            draft.read(tensor)
         draft.epoch = storage.epoch
         if storage.filling:
             storage.wait(draft, tensor)

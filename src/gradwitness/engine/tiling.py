@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gradwitness import rules
 from gradwitness.engine.binding import Lookup, operand_names, recorded, unknown
+from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.rules.registry import ELEMENTWISE
 from gradwitness.tape import Ref, Tape, Value
 
@@ -31,6 +32,8 @@ Index: TypeAlias = tuple[slice, ...]
 # Steps with a tensor of more than _LARGE elements are cut into pieces of _PIECE.
 _LARGE = 2**18
 _PIECE = 2**17
+# A processor's cache is filled by so many; a device by many times as many.
+_ON_DEVICE = 2**7
 # Uncut tensors are read again for each piece, so a small result is cut into at most this many.
 _FEW = 2
 # A recording may declare a shape of any size for a tensor that it does not hold.
@@ -84,14 +87,19 @@ def axis_of(letters: str, letter: str, shape: Shape) -> int | None:
 
 def is_large(tape: Tape, call: Call) -> bool:
     """Whether a call has a tensor too large to convert at once."""
-    values = tape.values
+    values, largest = tape.values, 0
     for number in call.outputs:
-        if number is not None and math.prod(values[number].shape) > _LARGE:
-            return True
+        if number is not None:
+            largest = max(largest, math.prod(values[number].shape))
     for argument in call.arguments.values():
-        if isinstance(argument, Ref) and math.prod(values[argument.value].shape) > _LARGE:
-            return True
-    return False
+        if isinstance(argument, Ref):
+            largest = max(largest, math.prod(values[argument.value].shape))
+    return largest > _LARGE and largest > _LARGE * _times(tape, call)
+
+
+def _times(tape: Tape, call: Call) -> int:
+    """Return how many times the numbers fill a device, if that is where a call is computed."""
+    return _ON_DEVICE if any(lives_elsewhere(tape.values[n]) for n in call.operands) else 1
 
 
 def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
@@ -121,17 +129,18 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     if best is None:
         return []
     letter, length, touched = best
-    count = min(-(-touched // _PIECE), max(_FEW, -(-math.prod(shape) // _PIECE)), _MOST_PIECES)
+    piece = _PIECE * _times(tape, call)
+    count = min(-(-touched // piece), max(_FEW, -(-math.prod(shape) // piece)), _MOST_PIECES)
     ranges = list(_ranges(length, count))
     return [Cut(of_operands, of_results, letter, *ends) for ends in ranges if len(ranges) > 1]
 
 
-def slabs(shape: Shape) -> list[Index]:
+def slabs(shape: Shape, *, on_device: bool = False) -> list[Index]:
     """Return the indices of pieces of a tensor, along one axis; of a small one, of all of it."""
-    size = math.prod(shape)
-    if size <= _LARGE:
+    size, times = math.prod(shape), _ON_DEVICE if on_device else 1
+    if size <= _LARGE * times:
         return [()]
-    count = -(-size // _PIECE)
+    count = -(-size // (_PIECE * times))
     # The first axis that is long enough: what lies together stays together.
     axis = next((k for k, n in enumerate(shape) if n >= count), shape.index(max(shape)))
     return [(*(slice(None),) * axis, slice(*ends)) for ends in _ranges(shape[axis], count)]

@@ -30,9 +30,9 @@ from gradwitness.judging.conclusion import (
 from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.looks.fast import Fast
-from gradwitness.judging.looks.whole import Whole
+from gradwitness.judging.looks.projecting import Projecting, elsewhere
 from gradwitness.judging.pathology.panel import Panel
-from gradwitness.judging.records import Records, largest
+from gradwitness.judging.records import Living, Records, largest
 from gradwitness.judging.step_memory import StepMemory
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.rules import find
@@ -74,7 +74,8 @@ class Judge:
         self._depth = known_depth(depth)
         self._functions = functions
         self._records = Records(tape)
-        self._looks = (Fast if depth == FAST else Whole)(tape, self._records)
+        living = Living(self._memory.living, self._records)
+        self._looks = (Fast if depth == FAST else Projecting)(self._memory.living, living)
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
         self._panel = Panel(tape, self._records, thorough=depth == FULL)
@@ -225,7 +226,8 @@ class Judge:
             lambda: conclude(seen, tape),
             lambda why: without_steps((*tape.failures, why)),
         )
-        return replace(report, depth=self._depth)
+        notes = (*report.notes, *elsewhere(tape, self._looks.failure))
+        return replace(report, depth=self._depth, notes=notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
         """Mark a call's results as inconclusive."""

@@ -11,6 +11,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded, unrecorded
 from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.distant import is_distant
 from gradwitness.engine.floats import Arithmetic, is_inexact, unit_roundoff, wide
 from gradwitness.judging.compare import Comparison, compare, unjudged
 from gradwitness.judging.piecewise import Pieces
@@ -159,6 +160,32 @@ class Records:
         if isinstance(expected, Pieces):
             return expected.against(value.array, value.dtype, allowance)
         return compare(value.array, expected, value.dtype, allowance=allowance)
+
+
+class Living(Records):
+    """Looks numbers up where they live; those on the host in the records of that.
+
+    Parameters
+    ----------
+    tape : Tape
+        With arrays as they were recorded.
+    records : Records
+    """
+
+    def __init__(self, tape: Tape, records: Records) -> None:
+        super().__init__(tape)
+        self._on_host = records
+
+    def __call__(self, number: int) -> NDArray[Any]:
+        """Return a value's numbers."""
+        there = is_distant(self._tape.values[number].array)
+        return self._lookup(number) if there else self._on_host(number)
+
+    def part(self, number: int, index: tuple[slice, ...]) -> NDArray[Any]:
+        """Return part of a value in a rounding format; all of it if the index is empty."""
+        if is_distant(self._tape.values[number].array):
+            return super().part(number, index)
+        return self._on_host.part(number, index)
 
 
 def largest(array: Any) -> float:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, overload
 
+from gradwitness.engine.distant import where_it_lives
+
 if TYPE_CHECKING:
     from gradwitness.engine.forms import Form
     from gradwitness.tape import Call, Tape, Value
@@ -22,19 +24,28 @@ class StepMemory:
     Parameters
     ----------
     tape : Tape
+
+    Attributes
+    ----------
+    tape, living : Tape
+        Whose values have their numbers on the host; and where they live, maybe on a device.
     """
 
     def __init__(self, tape: Tape) -> None:
         self._values = _Values(tape.values)
+        self._living = _Living(self._values)
         self._calls, self._nodes = _Remembered(tape.calls), _Remembered(tape.nodes)
         self.tape = replace(tape, values=self._values, calls=self._calls, nodes=self._nodes)
+        self.living = replace(self.tape, values=self._living)
 
     def __enter__(self) -> None:
-        self._values.known, self._values.forms = {}, {}
+        self._values.known, self._living.known = {}, {}
+        self._values.forms = self._living.forms = {}
         self._calls.known, self._nodes.known = {}, {}
 
     def __exit__(self, *_: object) -> None:
-        self._values.known = self._values.forms = None
+        self._values.known = self._living.known = None
+        self._values.forms = self._living.forms = None
         self._calls.known = self._nodes.known = None
 
     def settle(self, tape: Tape) -> None:
@@ -74,3 +85,27 @@ class _Values(_Remembered["Value"]):
     def __init__(self, made: Sequence[Value]) -> None:
         super().__init__(made)
         self.forms: dict[int, tuple[Call, Form]] | None = None
+
+
+class _Living(_Values):
+    """The values where they live; ``met`` if one of them lives on a device."""
+
+    met = False
+
+    @overload
+    def __getitem__(self, index: int) -> Value: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Value]: ...
+    def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
+        if type(index) is slice:
+            return [self[k] for k in range(*index.indices(len(self)))]
+        known = self.known
+        if known is not None and index in known:
+            return known[index]
+        value = self.made[index]
+        there = where_it_lives(value)
+        if there is not value:
+            self.met = True
+        if known is not None:
+            known[index] = there
+        return there

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.engine.distant import beside, on_host, scalar, scalars
 from gradwitness.engine.floats import is_inexact, limits, ulps, unit_roundoff, wide
 from gradwitness.judging.comparison import CANCELS, CLOSE, SHARE, VISIBLE, Comparison
-from gradwitness.judging.looks.norms import peak_of
+from gradwitness.judging.looks.norms import largest_of, peak_of
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -98,26 +99,27 @@ class Closeness:
         recorded = self._recorded[index] if index else self._recorded
         if expected is None or recorded.shape != np.shape(expected):
             return False
+        expected = beside(expected, recorded)
         if not self._rounds:
-            return np.array_equal(recorded, expected)
+            return bool(scalar(np.array_equal(recorded, expected)))
         with np.errstate(all="ignore"):
             error = _magnitudes(expected - (wide(recorded) if self._stored else recorded))
-            at = int(error.argmax())
-            farthest, common = float(error.flat[at]), self._roundings * self._middle
+            at, farthest = largest_of(error)
+            common = self._roundings * self._middle
             if farthest <= common:
                 # So are they all, whatever each is itself.
                 self._note(farthest / common if common else 0.0, at, expected, recorded, index)
                 return True
             bound = self._allowed(np.abs(expected))
             near = error <= bound
-            if not near.all():
+            if not scalar(near.all()):
                 if not (self._by_element and near.ndim and math.isfinite(farthest)):
                     return False
                 self._leave(~near, index)
                 error[~near] = 0.0
-                at = int(error.argmax())
-        off = float(error.flat[at])
-        self._note(off / float(bound.flat[at]) if off else 0.0, at, expected, recorded, index)
+                at, _ = largest_of(error)
+        off, most = scalars(np.ravel(error)[at], np.ravel(bound)[at])
+        self._note(off / most if off else 0.0, at, expected, recorded, index)
         return True
 
     def result(self) -> Comparison | None:
@@ -164,7 +166,7 @@ class Closeness:
             return
         self._worst = ratio
         place = _place(at, recorded.shape)
-        w, r = complex(expected[place]), complex(recorded[place])
+        w, r = scalars(expected[place], recorded[place])
         if recorded.dtype.kind != "c":
             w, r = w.real, r.real
         off = abs(w - r)
@@ -179,7 +181,7 @@ class Closeness:
         }
 
     def _leave(self, far: NDArray[np.bool_], index: tuple[slice, ...]) -> None:
-        flat, start, shape = np.flatnonzero(far), self._start(index), self.value.shape
+        flat, start, shape = on_host(np.flatnonzero(far)), self._start(index), self.value.shape
         if len(index) <= 1:
             # A range of rows is a range in the flattened array.
             flat += start[0] * math.prod(shape[1:])

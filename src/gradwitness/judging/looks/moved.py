@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.engine.distant import address, beside, scalar
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -44,18 +45,19 @@ class Views:
             self._known[kind, source.shape, source.strides] = _beside(source, view)
 
 
-def is_same(recorded: NDArray[Any], moved: Any) -> bool:
+def is_same(recorded: Any, moved: Any) -> bool:
     """Whether numbers are those expected: the same memory, or equal. NaN equals nothing."""
-    if not isinstance(moved, np.ndarray):
+    moved = beside(moved, recorded)
+    if isinstance(recorded, np.ndarray) and not isinstance(moved, np.ndarray):
         return False
     if (recorded.shape, recorded.dtype) != (moved.shape, moved.dtype):
         return False
-    return _place(recorded) == _place(moved) or np.array_equal(recorded, moved)
+    return _place(recorded) == _place(moved) or bool(scalar(np.array_equal(recorded, moved)))
 
 
 def _beside(source: NDArray[Any], view: NDArray[Any]) -> object:
-    address, strides = _place(view)
-    return address - _address(source), strides, view.shape, view.dtype == source.dtype
+    at, strides = _place(view)
+    return at - address(source), strides, view.shape, view.dtype == source.dtype
 
 
 def _place(array: NDArray[Any]) -> tuple[int, tuple[int, ...]]:
@@ -64,12 +66,7 @@ def _place(array: NDArray[Any]) -> tuple[int, tuple[int, ...]]:
         # The stride of an axis of length 1 is arbitrary.
         pairs = zip(array.strides, array.shape, strict=True)
         strides = tuple(s for s, n in pairs if n != 1)
-    return _address(array), strides
-
-
-def _address(array: NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
+    return address(array), strides
 
 
 def kind_of(call: Call) -> tuple[object, ...]:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.engine.distant import is_distant, scalar, scalars
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BLOCK = 2**16
+_BLOCK, _LARGE = 2**16, 2**24
 _MAX, _MIN = np.maximum.reduce, np.minimum.reduce
 
 
@@ -27,10 +29,10 @@ def norm_of(array: NDArray[Any]) -> float:
         flat = flat.view(flat.real.dtype)
     with np.errstate(all="ignore"):
         if array.dtype.kind == "b":
-            squares = float(np.count_nonzero(array))
+            squares = float(scalar(np.count_nonzero(array)))
         elif flat.dtype.char in "fd":
-            squares = float(np.dot(flat, flat))
-            if squares == 0 and flat.any():
+            squares = float(scalar(np.dot(flat, flat)))
+            if squares == 0 and scalar(flat.any()):
                 squares = _in_blocks(flat)
         else:
             squares = _in_blocks(flat)
@@ -40,14 +42,26 @@ def norm_of(array: NDArray[Any]) -> float:
 def peak_of(array: NDArray[Any]) -> float:
     """Return the largest magnitude."""
     if array.dtype.kind in "cb":
-        return float(np.abs(array).max())
+        return float(scalar(np.abs(array).max()))
+    if is_distant(array):
+        highest, lowest = scalars(array.max(), array.min())
+        return float(max(highest, -lowest))
     # (As `max` and `min` do, without their detour.)
     return max(float(_MAX(array, axis=None)), -float(_MIN(array, axis=None)))
 
 
+def largest_of(array: Any) -> tuple[int, float]:
+    """Return the place of the largest number in the flattened array, and it; NaN if any is."""
+    if is_distant(array):
+        # NumPy's place is that of a NaN; what is another library's is not known.
+        at, largest = scalars(array.argmax(), array.max())
+        return int(at), largest
+    at = int(array.argmax())
+    return at, float(array.flat[at])
+
+
 def _in_blocks(flat: NDArray[Any]) -> float:
-    total = 0.0
-    for start in range(0, flat.size, _BLOCK):
-        block = flat[start : start + _BLOCK].astype(np.float64)
-        total += float(np.dot(block, block))
-    return total
+    # Many blocks of a processor are one of a device.
+    size = _LARGE if is_distant(flat) else _BLOCK
+    blocks = (flat[at : at + size].astype(np.float64) for at in range(0, flat.size, size))
+    return float(scalar(sum(np.dot(block, block) for block in blocks)))

@@ -25,6 +25,7 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import vjp
 from gradwitness.engine.binding import unknown
+from gradwitness.engine.distant import scalar, scalars
 from gradwitness.engine.floats import is_float, unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.tiling import axis_of
@@ -61,19 +62,27 @@ _THIN = 24
 
 
 def projected(
-    step: Step, target: str, g: Value | None, recorded: Value, random: np.random.Generator
+    step: Step,
+    target: str,
+    g: Value | None,
+    recorded: Value,
+    random: np.random.Generator,
+    *,
+    whole: bool = False,
 ) -> Comparison | None:
     """Judge a product, or the gradient of the operand ``target``; None unless it clearly agrees.
 
-    If no axis is fit for that, it is `Formless`.
+    Of a convolution's rows or channels some may stand for all, unless it is the ``whole``. If no
+    axis is fit for that, it is `Formless`.
     """
     letter, axis = _shared_axis(step, target, g, recorded)
     if not letter:
         raise Formless
     length = recorded.shape[axis]
     count = min(_FEW if step.is_convolution else _VECTORS, length // _TIMES)
-    some, share = _some(step, target, letter, recorded, length / count, random)
-    thin = _Thin(step, target, letter, some, random, recorded.dtype, (length, count))
+    thinner = _THIN if whole else length / count
+    some, share = _some(step, target, letter, recorded, thinner, random)
+    thin = _Thin(step, target, letter, some, random, recorded, (length, count))
     with np.errstate(all="ignore"):
         made = _first(thin.computed(g), axis)
         own = thin.numbers(target or 0, recorded)
@@ -87,15 +96,21 @@ def projected(
         allowed = unit * roots * (_WANDERS * wanders + _DRIFTS * norms)
         if unit_roundoff(recorded.dtype) > unit:
             allowed += _STORES * unit_roundoff(recorded.dtype) * norms
-        if not bool((residual <= allowed).all()):
+        if not scalar((residual <= allowed).all()):
             # Partial sums may wander further, and come back.
             allowed += _STRAYS * unit * thin.computed(g, without_signs=True).max(axis=axis)
-        allowance, largest = float(allowed.max()), float(norms.max())
+        farthest, ratio, allowance, largest, widest, norm, within = scalars(
+            residual.max(),
+            (residual / allowed).max(),
+            allowed.max(),
+            norms.max(),
+            wanders.max(),
+            np.linalg.norm(norms),
+            (residual <= allowed).all(),
+        )
         detects = 2 * math.sqrt(2 / math.pi) * allowance / MISSED ** (1 / count)
-        within = bool((residual <= allowed).all())
-        ratio = float((residual / allowed).max())
         # Of terms that cancel an error in one is detected, though nothing is left of all.
-        cancels = detects > SHARE * largest and detects <= VISIBLE * float(wanders.max())
+        cancels = detects > SHARE * largest and detects <= VISIBLE * widest
     # NaN compares as false.
     if not (within and (cancels or 0 < detects <= SHARE * largest < math.inf)):
         return None
@@ -103,12 +118,12 @@ def projected(
         Verdict.AGREES,
         CANCELS if cancels else PROJECTED,
         math.prod(recorded.shape),
-        error=float(residual.max()),
+        error=farthest,
         bound=allowance,
         ratio=ratio,
         detects=detects,
         detects_relative=detects / largest if largest else math.inf,
-        norm=float(np.linalg.norm(norms)) if share == 1 else math.nan,
+        norm=norm if share == 1 else math.nan,
         share=share,
         missed=MISSED,
     )
@@ -182,13 +197,13 @@ class _Thin:
         letter: str,
         some: Along | None,
         random: np.random.Generator,
-        dtype: str,
+        like: Value,
         shape: tuple[int, int],
     ) -> None:
         self._step, self._target, self._letter, self._some = step, target, letter, some
         self._operands, self._results = step.letters(target) or ({}, ())
-        self._kind = np.dtype("float64" if dtype == "float64" else "float32")
-        self._x = random.standard_normal(shape, self._kind)
+        self._kind = np.dtype("float64" if like.dtype == "float64" else "float32")
+        self._x = np.asarray(random.standard_normal(shape, self._kind), like=like.array)
         self._signed = max(2, shape[1] // _SIGNED)
         self._random = random
 
@@ -219,12 +234,13 @@ class _Thin:
         if axis is not None:
             array = self.combined(array, axis)
         if without_signs:
-            return np.asarray(np.abs(array))
-        if axis is None:
+            array = np.abs(array)
+        if without_signs or axis is None:
             return array
         some = array[(*(slice(None),) * axis, slice(self._signed))]
         signs = self._random.integers(0, 2, some.shape, np.int8) * 2 - 1
-        return np.concatenate([array, some * signs.astype(self._kind)], axis=axis)
+        signed = some * np.asarray(signs.astype(self._kind), like=some)
+        return np.concatenate([array, signed], axis=axis)
 
     def computed(self, g: Value | None, *, without_signs: bool = False) -> NDArray[Any]:
         """Return the thin result, by the step's own rule; or its terms, added without signs."""
@@ -247,13 +263,14 @@ class _Thin:
             wanted = [name == self._target for name, _, _ in step.inputs()]
             thin = self._thin(0, g, without_signs=without_signs)
             sent = vjp(small.tape, small.call, [thin], small.lookup, None, wanted)
-            return np.asarray(sent[wanted.index(True)])
+            gradient: NDArray[Any] = sent[wanted.index(True)]
+            return gradient
         repeated = bias is not None and self._axis(ADDED, bias) is None
         small = (step.without(ADDED) if repeated else step).on(part, _or_nan)
-        made = np.asarray(evaluate(small.tape, small.call, small.lookup, bounded=False)[0])
+        made: NDArray[Any] = evaluate(small.tape, small.call, small.lookup, bounded=False)[0]
         if repeated and bias is not None:
             # It meets every number along the axis: the sum of x.
-            sums = np.zeros(width, self._kind)
+            sums = np.zeros_like(self._x, shape=(width,))
             sums[:count] = self._x.sum(axis=0)
             beside = (1,) * (made.ndim - 2)
             many = self.numbers(ADDED, bias).reshape((-1, *beside))
@@ -279,7 +296,8 @@ def _factors(step: Step, target: str) -> list[tuple[str, Value]]:
 
 def _first(array: NDArray[Any], axis: int) -> NDArray[Any]:
     """Return an array with a short axis in front, where it costs least."""
-    return np.ascontiguousarray(np.moveaxis(array, axis, 0))
+    moved = np.moveaxis(array, axis, 0)
+    return moved if moved.flags.c_contiguous else np.copy(moved, order="C")
 
 
 def _squares(array: NDArray[Any], axis: int) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.distant import on_host, scalars
 from gradwitness.engine.floats import is_inexact, limits, wide
 from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.allowance import allowed, last_rounding, ratio_of
@@ -20,7 +21,7 @@ from gradwitness.judging.looks.close import exact
 from gradwitness.judging.looks.step import Formless
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -45,6 +46,16 @@ def is_few(size: int) -> bool:
 def sample_size(size: int) -> int:
     """Return how many of so many numbers to look at; all of few."""
     return size if is_few(size) else min(max(size // _ONE_IN, _LEAST), _MOST)
+
+
+def brought(places: Scattered | Along) -> Callable[[Role, Value], Part]:
+    """Return what gives a tensor's numbers at places on the host: bounds are NumPy's alone."""
+
+    def part(role: Role, value: Value) -> Part:
+        array, shape = places.part(role, value)
+        return None if array is None else on_host(array), shape
+
+    return part
 
 
 class Scattered:
@@ -192,7 +203,7 @@ def agreement(
         small = 4 * float(limits(value.dtype).smallest_normal)
         if 2 * float(bound.max()) > max(SHARE * largest, small) and value.array is not None:
             # As in full, then: the largest of all, and the probable bound.
-            largest = max(largest, float(np.abs(value.array).max()))
+            largest = max(largest, *scalars(np.abs(value.array).max()))
             if isinstance(expected, Bounded):
                 bound = allowed(numbers, expected.errors[1], value.dtype, final)
         worst, widest = float(error.max()), float(bound.max())

@@ -10,7 +10,7 @@ from gradwitness.engine.binding import recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.forward import evaluate
-from gradwitness.judging.looks.sampled import Along, Scattered
+from gradwitness.judging.looks.sampled import Along, Scattered, brought
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def results_at(step: Step) -> Evaluate:
     """Return what computes the results of a step at places."""
 
     def some(places: Scattered | Along) -> list[tuple[Role, Any, Any, Value]]:
-        small = step.on(places.part, recorded)
+        small = step.on(brought(places), recorded)
         made = evaluate(small.tape, small.call, small.lookup, bounded=True)
         return [
             (place, small.tape.values[n or 0].array, result, value)
@@ -52,10 +52,11 @@ def gradient_at(
     wanted = [k == input_nr for k in range(len(step.inputs()))]
 
     def some(places: Scattered | Along) -> list[tuple[Role, Any, Any, Value]]:
-        small = step.on(places.part, recorded)
-        parts = [None if v is None else places.part(k, v)[0] for k, v in enumerate(arrived)]
+        part = brought(places)
+        small = step.on(part, recorded)
+        parts = [None if v is None else part(k, v)[0] for k, v in enumerate(arrived)]
         incoming = [None if p is None else Bounded(wide(p), arithmetic) for p in parts]
         made = vjp(small.tape, small.call, incoming, small.lookup, arithmetic, wanted)
-        return [(name, places.part(name, sent)[0], made[input_nr], sent)]
+        return [(name, part(name, sent)[0], made[input_nr], sent)]
 
     return some

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._failure import kind_and_message
 from gradwitness.engine.backward import gradients, sending
+from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.engine.floats import is_float
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.forms import form_of
@@ -55,8 +57,14 @@ class Whole:
         May still be growing.
     records : Records
         Its numbers.
+
+    Attributes
+    ----------
+    failure : str
+        The first failure on a device, which leaves no step without a verdict.
     """
 
+    failure = ""
     # The bounds of so few numbers cost little more than they do.
     _few = 2**9
 
@@ -90,6 +98,10 @@ class Whole:
 
     def total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
         """Look at a sum of recorded gradients."""
+        looked: Comparison | None = self._attempt(lambda: self._total(terms, ones, number))
+        return looked
+
+    def _total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
         values = self._tape.values
         value, parts = values[number], [values[n] for n in terms]
         if ones or value.array is None or not value.array.size or not is_float(value.dtype):
@@ -99,14 +111,20 @@ class Whole:
             return self._exactly(value) if same else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
-        summed: Comparison | None = self._attempt(lambda: self._summed(value, terms))
-        return summed
+        return self._summed(value, terms)
 
-    @staticmethod
-    def _attempt(look: Callable[[], Any]) -> Any:
+    def _attempt(self, look: Callable[[], Any]) -> Any:
+        """Look; what fails on a device is judged on the host."""
         try:
             return look()
         except Unjudgeable:
+            return None
+        except Formless:
+            raise
+        except Exception as error:
+            if not getattr(self._tape.values, "met", False):
+                raise
+            self.failure = self.failure or kind_and_message(error)
             return None
 
     def _summed(self, value: Value, terms: Sequence[int]) -> Comparison | None:
@@ -114,7 +132,7 @@ class Whole:
         if math.prod(value.shape) <= self._few or not is_clear(value):
             return None
         close = self._closeness(value, Sums(len(terms)))
-        for index in slabs(value.shape):
+        for index in slabs(value.shape, on_device=lives_elsewhere(value)):
             with np.errstate(all="ignore"):
                 total = self._records.part(terms[0], index) + self._records.part(terms[1], index)
                 for number in terms[2:]:

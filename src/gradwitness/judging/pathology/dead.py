@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._printable import listed
+from gradwitness.engine.distant import on_host, where_it_lives
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.tape import Ref
@@ -79,7 +80,7 @@ class DeadUnits(Detector):
             self._makers[output] = known[0] if known else ()
 
     def _look(self, call: Call, output: int, maker: tuple[str, ...]) -> None:
-        result = self.tape.values[output].array
+        result = where_it_lives(self.tape.values[output]).array
         if result is None:
             return
         by_channel = output in self._channels
@@ -91,8 +92,8 @@ class DeadUnits(Detector):
         rows = result.size // units
         first = -(-_FIRST * len(result) // rows)
         alive = _are_on(result[:first], over)
-        if not alive.all():
-            alive |= _are_on(result[first:], over)
+        if not alive.all() and first < len(result):
+            alive = alive | _are_on(result[first:], over)
         key = (call.source.module, call.source.line, call.base_op, maker, units)
         unit = self._units.setdefault(key, _Units(np.zeros(units, dtype=bool), 0, []))
         unit.alive |= alive
@@ -123,8 +124,8 @@ class DeadUnits(Detector):
 
 def _are_on(result: NDArray[Any], over: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return which units are not 0 everywhere."""
-    above, below = result.max(axis=over, initial=0), result.min(axis=over, initial=0)
-    return np.asarray((above != 0) | (below != 0))
+    above, below = result.max(axis=over), result.min(axis=over)
+    return on_host((above != 0) | (below != 0))
 
 
 def _rectifies(call: Call) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import Unjudgeable
+from gradwitness.engine.distant import scalars, where_it_lives
 from gradwitness.judging.looks.norms import peak_of
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
@@ -55,20 +55,20 @@ class Saturated(Detector):
         if call is None or call.base_op not in _SLOPES or number is None:
             return
         output = call.outputs[0]
-        value = None if output is None else self.tape.values[output]
+        value = None if output is None else where_it_lives(self.tape.values[output])
         if output is None or value is None or value.dtype not in _DIGITS:
             return
         if value.array is not None and value.array.size and peak_of(value.array) < 1:
             return
-        try:
-            y, g = self.records(output), self.records(number)
-        except Unjudgeable:
+        y, g = value.array, where_it_lives(self.tape.values[number]).array
+        if y is None or g is None:
             return
         arrives = np.isfinite(g) & (g != 0)
         lost = arrives & (np.abs(y) == 1)
         # Where nothing but these is there, no digit is right, which is told as such.
-        if lost.any() and (arrives & ~lost).any():
-            self._add(call, node_run.node, int(lost.sum()), y.size)
+        count, others = scalars(lost.sum(), (arrives & ~lost).any())
+        if count and others:
+            self._add(call, node_run.node, int(count), y.size)
 
     def _add(self, call: Call, node: int, lost: int, size: int) -> None:
         place = f"{call.base_op} {call.source.line}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._printable import listed
+from gradwitness.engine.distant import scalar, where_it_lives
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 
@@ -70,8 +71,8 @@ class Stale(Detector):
             self._pending.setdefault(storage, []).append((leaf, sweep, changed))
 
     def _is_zero(self, number: int) -> bool:
-        array = self.tape.values[number].array
-        return array is not None and not np.any(array)
+        array = where_it_lives(self.tape.values[number]).array
+        return array is not None and not scalar(np.any(array))
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         if not self._leaves:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._cells import line_of
 from gradwitness._printable import one_line
-from gradwitness.judging.depth import FULL
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import digits_right, short
 from gradwitness.report.page.steps import shaped
@@ -41,7 +40,7 @@ def first_screen(subject: Subject, names: Names) -> dict[str, Any]:
         "counts": _counts(report),
         "coverage": list(report.coverage().items()),
         "depth": report.depth,
-        "looked": "" if report.depth == FULL else looked_at(report),
+        "looked": looked_at(report),
         "reasons": report.reasons().most_common(_LISTED),
         "wrong": _wrong(subject, names),
         "more_wrong": max(len(report.wrong) - 1, 0),

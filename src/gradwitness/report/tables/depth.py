@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness._printable import several
 from gradwitness.judging.comparison import CANCELS, CLOSE, SAMPLED
+from gradwitness.judging.depth import FULL
 from gradwitness.judging.numbers import short
 
 if TYPE_CHECKING:
@@ -14,12 +15,17 @@ if TYPE_CHECKING:
 
 
 def looked_at(report: Report) -> str:
-    """Return how the steps were looked at that were not judged in full, and what that may miss."""
+    """Return how the steps were looked at that were not judged in full, and what that may miss.
+
+    Nothing, where no number was left out: at full depth without projections on a device.
+    """
     comparisons = [finding.comparison for finding in report.findings]
     projected = [c for c in comparisons if c.missed and c.share == 1]
     in_part = [c for c in comparisons if c.missed and c.share < 1]
     sampled = [c for c in comparisons if c.reason == SAMPLED]
     close = [c for c in comparisons if c.reason == CLOSE]
+    if report.depth == FULL and not (projected or in_part):
+        return ""
     parts = []
     if projected:
         parts.append(f"{_steps(projected)} by projection ({_beyond(projected)})")

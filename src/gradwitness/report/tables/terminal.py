@@ -320,8 +320,9 @@ def totals(report: Report) -> RenderableType:
     lines.append("steps     " + "; ".join(kinds) + "\n")
     shares = [f"{name} {c.judged} of {c.total}" for name, c in report.coverage().items()]
     lines.append("judged    " + "; ".join(shares) + "\n")
-    if report.depth != FULL:
-        lines.append(f"depth     {report.depth}: {looked_at(report)}\n")
+    looked = looked_at(report)
+    if looked:
+        lines.append(f"depth     {report.depth}: {looked}\n")
     for reason, count in report.reasons().most_common(_LISTED):
         lines.append(f"inconclusive ({count}): {reason}\n", style=_STYLES[Verdict.INCONCLUSIVE])
         if reason.startswith((COARSE, ALL_ZERO, LOST)):

@@ -1,0 +1,172 @@
+"""A look at all numbers of each step, and at products by random projections where they are dear.
+
+On a device float64 takes many times as long as the program's own format.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradwitness._errors import Unjudgeable
+from gradwitness.engine.distant import lives_elsewhere
+from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.judging.looks.projected import projected
+from gradwitness.judging.looks.step import Formless, Step, step_of
+from gradwitness.judging.looks.sums import PRODUCTS
+from gradwitness.judging.looks.whole import Whole
+from gradwitness.judging.note import Note
+from gradwitness.tape import Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from gradwitness.engine.floats import Arithmetic
+    from gradwitness.engine.forms import Form
+    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Call, Node, NodeRun, Tape, Value
+
+
+def elsewhere(tape: Tape, failure: str) -> Iterator[Note]:
+    """Yield notes on what should have been computed where it lives, and was not."""
+    if "CuPy" in tape.about:
+        text = f"CuPy is installed, but cannot be used: {tape.about['CuPy']}. "
+        yield Note("copied to the host", text + _ON_HOST)
+    if failure:
+        text = f"A look at a step on its device failed: {failure}. "
+        yield Note("judged on the host", text + _ON_HOST)
+
+
+_ON_HOST = "What this is about was copied to the host and judged there: no verdict depends on it."
+
+
+class Projecting(Whole):
+    """Looks at all numbers of a step, but at products on a device by random projections.
+
+    Parameters
+    ----------
+    tape : Tape
+        May still be growing.
+    records : Records
+        Its numbers.
+    seed : int, optional
+        Of the witness's own random numbers; by default from the system.
+    """
+
+    # Whether all numbers of a product take part.
+    _all = True
+
+    def __init__(self, tape: Tape, records: Records, seed: int | None = None) -> None:
+        super().__init__(tape, records)
+        self._random = np.random.default_rng(seed)
+
+    def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
+        """Whether some of a step may stand for all."""
+        del judged
+        if form.rule.name not in PRODUCTS or form.largest <= self._few:
+            return False
+        return any(lives_elsewhere(self._tape.values[n]) for n in call.operands)
+
+    def _made(self, call: Call, form: Form) -> list[tuple[int, Comparison]] | None:
+        values = self._tape.values
+        if self._for_all(call, form, (values[n] for n in call.outputs if n is not None)):
+            with suppress(Formless):
+                return self._parts(step_of(values, call))
+        return super()._made(call, form)
+
+    def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
+        """Look at some of the results of a step for all."""
+        first = step.outputs[0] if step.outputs else None
+        if first is None:
+            return None
+        if step.rule.name not in PRODUCTS:
+            raise Formless
+        looked = self._projected(step, "", None, first)
+        return None if looked is None else [(0, looked)]
+
+    def _gradients(
+        self, node: Node, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
+    ) -> dict[int, Comparison]:
+        formless = set(sent)
+        found: dict[int, Comparison] = {}
+        if self._for_all(call, form, sent.values()):
+            with suppress(Formless):
+                step = step_of(self._tape.values, call)
+                found = self._sent_parts(node, step, node_run, sent, formless)
+        if formless:
+            rest = {k: value for k, value in sent.items() if k in formless}
+            found |= super()._gradients(node, call, form, node_run, rest)
+        return found
+
+    def _sent_parts(
+        self,
+        node: Node,
+        step: Step,
+        node_run: NodeRun,
+        sent: dict[int, Value],
+        formless: set[int],
+    ) -> dict[int, Comparison]:
+        """Look at some of each gradient for all; leave in ``formless`` what cannot be."""
+        call, values = step.call, self._tape.values
+        begun = node.outputs[0] if node.outputs else None
+        constants = call.outputs.index(begun) if begun in call.outputs else 0
+        arrived = [None] * constants + [None if n is None else values[n] for n in node_run.incoming]
+        for value, output in zip(arrived, step.outputs, strict=False):
+            if value is not None and (output is None or output.shape != value.shape):
+                raise Unjudgeable("a gradient of another shape")
+        inputs = step.inputs()
+        if len(inputs) != len(node.edges):
+            raise Unjudgeable("edges that the rule does not know")
+        arithmetic = backward_arithmetic(self._tape, node, node_run)
+        found = {}
+        for k, value in sent.items():
+            name, index, argument = inputs[k]
+            if index is not None or not isinstance(argument, Ref):
+                continue
+            with suppress(Formless):
+                looked = self._attempt(
+                    partial(self._gradient, step, name, k, arrived, arithmetic, value)
+                )
+                formless.discard(k)
+                if looked is not None:
+                    found[k] = looked
+        return found
+
+    def _gradient(
+        self,
+        step: Step,
+        name: str,
+        input_nr: int,
+        arrived: Sequence[Value | None],
+        arithmetic: Arithmetic | None,
+        value: Value,
+    ) -> Comparison | None:
+        """Look at some of a gradient for all."""
+        del input_nr, arithmetic
+        g = arrived[0] if len(arrived) == 1 else None
+        if step.rule.name not in PRODUCTS or step.operands[name].shape != value.shape:
+            raise Formless
+        return None if g is None else self._projected(step, name, g, value)
+
+    def _projected(
+        self, step: Step, target: str, g: Value | None, value: Value
+    ) -> Comparison | None:
+        looked = projected(step, target, g, value, self._random, whole=self._all)
+        return None if looked is None else self._remembered(value, looked)
+
+    def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
+        """Return a comparison with the value's norm; None if that is not finite."""
+        norm = self._norm(value)
+        return replace(looked, norm=norm) if math.isfinite(norm) else None
+
+    def _remembered(self, value: Value, looked: Comparison) -> Comparison | None:
+        if math.isnan(looked.norm):
+            return self._screened(value, looked)
+        self._norms[value.id] = looked.norm
+        return looked
