@@ -291,7 +291,7 @@ def test_a_doubt_about_a_step_that_was_looked_at_is_one(in_part: Any) -> None:
             witness.require()
             continue
         doubts += 1
-        with pytest.raises(gw.GradientDisagreement, match="^INCONCLUSIVE"):
+        with pytest.raises(gw.GradientDisagreement, match=r"^INCONCLUSIVE"):
             witness.require()
     assert 0 < doubts < 30
 
