@@ -15,9 +15,10 @@ from gradwitness._errors import (
 from gradwitness.api.arguments import AUTO, recorder_class, require_usable, room_for, share
 from gradwitness.api.awaited import Awaited
 from gradwitness.api.claims import ClaimCheck, judge_claims, positive
-from gradwitness.api.sampling import sampling_of
+from gradwitness.api.sampling import BUDGET, NOT_WATCHED, sampling_of, watched_block
 from gradwitness.judging.depth import FAST, FULL, SAMPLE, known_depth
 from gradwitness.judging.finding import ALL, Report, rests_on
+from gradwitness.judging.left_out import found
 from gradwitness.judging.local import Judge
 from gradwitness.report.console import as_text
 from gradwitness.report.faults import faults_of
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from gradwitness.report.page.subject import Sections
     from gradwitness.verdict import Fault
 
-BUDGET = 0.01
-NOT_WATCHED = "not watched this time: nothing of this block was recorded or judged"
-
 
 class Witness:
     """A block of training code, recorded and judged step by step.
@@ -58,17 +56,15 @@ class Witness:
         Whether the block has ended, and a verdict exists.
     watched : bool
         Whether the block is watched: always, but with ``depth="sample"``.
+    share : float
+        The probability that a step of it is looked at: 1, but with ``depth="sample"``.
     sampling : Sampling or None
-        With ``depth="sample"``: how many ``blocks`` there were, how many of them were ``watched``,
-        with which ``verdicts``, and the ``cost``.
+        With ``depth="sample"``: of how many ``blocks`` how many were ``watched``, and the ``cost``.
 
     Raises
     ------
-    MissingExtraError
-        If PyTorch is not installed.
-    InputError
-        If ``keep`` is negative, ``judge`` or ``depth`` is none of its words, a model is not a
-        ``torch.nn.Module``, a named object is not a tensor, or ``budget`` is no share.
+    MissingExtraError, InputError
+        As for `watch`.
 
     Examples
     --------
@@ -119,13 +115,15 @@ class Witness:
         require_usable(models, names or {}, rerun)
         self.ended = False
         self.sampling = sampling_of(models, budget) if depth == SAMPLE else None
-        self.watched = self.sampling is None or self.sampling.is_due()
+        self.share = 1.0 if self.sampling is None else self.sampling.share()
+        self.watched = self.share > 0
         self._recorder: Recorder | None = None
         if self.watched:
             depth = FAST if depth == SAMPLE else depth
             record = recorder_class()
             self._recorder = record(*models, names=names, saved=saved, room=room, rerun=rerun)
-            self._judge = Judge(self._recorder.growing(), self._recorder.functions(), depth)
+            functions = self._recorder.functions()
+            self._judge = Judge(self._recorder.growing(), functions, depth, self.share)
         self._spent = time.perf_counter() - begun
 
     def __enter__(self) -> Self:
@@ -164,10 +162,12 @@ class Witness:
         """Take a report; ``over`` is when the block itself ended."""
         self._report, self.ended = report, True
         if self.sampling is not None:
-            now = time.perf_counter()
-            within = 0.0 if self._recorder is None else self._recorder.spent
-            seconds, spent = self._spent + now - self._begun, self._spent + within + now - over
-            self.sampling.ended(seconds, spent, self.verdict if self.watched else None)
+            now, of, watched = time.perf_counter(), self._recorder, None
+            seconds, spent = self._spent + now - self._begun, self._spent + now - over
+            if of is not None:
+                watched = watched_block(report.first, self._judge, self._spent + of.recording)
+                spent += of.spent
+            self.sampling.ended(seconds, spent, watched)
 
     @property
     def tape(self) -> Tape:
@@ -245,7 +245,8 @@ class Witness:
     def require(self, *, digits: float | None = None) -> None:
         """Raise unless every step and every gradient agrees.
 
-        A block that was not watched passes: ``watched`` tells, and so does the text.
+        A block that was not watched passes, and so does one of which nothing that was looked at is
+        wrong or in doubt: ``watched`` and ``share`` tell, and so does the text.
 
         Parameters
         ----------
@@ -265,10 +266,9 @@ class Witness:
         """
         __tracebackhide__ = True  # pytest then shows the line that asked
         report = replace(self._judged.first, digits=positive(digits))
-        if self.watched and report.required is not Verdict.AGREES:
+        if self.watched and (verdict := found(report)) is not Verdict.AGREES:
             said = as_text(summary(report, self.tape))
-            faults = faults_of(report, self.tape)
-            raise GradientDisagreement(f"{report.required.value}\n{said}", faults)
+            raise GradientDisagreement(f"{verdict.value}\n{said}", faults_of(report, self.tape))
 
     def check_claims(
         self, claims: Any, *, sweep: int | None = None, dtype: str | None = None
@@ -363,7 +363,8 @@ def watch(
         fraction of that cost: products by random projections, other steps by some of their
         numbers, and whatever looks odd in full. What that may miss is in the report. The float64
         replay is left out. ``sample``, for a training loop that makes a witness for each of its
-        steps: the first two blocks are watched, then a random share, ``fast``; no others are.
+        steps: the first two blocks are watched, then a random share, ``fast``; no others are. Of
+        dear blocks, a random share of the steps is looked at.
     budget : float, optional
         With ``depth="sample"``: what watching may cost, as a share of the time that the blocks take
         without it; 0.01 by default. The account is kept by the first model, or for the process.

@@ -88,6 +88,8 @@ class Recorder:
         Wall time of the block, without the observer's.
     spent : float
         Seconds of the block spent on recording, and in the observer.
+    recording : float
+        Those of them that were not the observer's.
     overhead : float
         Share of that time spent on recording, 0 to 1.
     """
@@ -132,7 +134,7 @@ class Recorder:
         self._stack = contextlib.ExitStack()
         self._tape: Tape | None = None
         self._begun = 0.0
-        self._recording = 0.0
+        self.recording = 0.0
         self.spent = 0.0
         self.seconds = 0.0
 
@@ -152,7 +154,7 @@ class Recorder:
     @property
     def overhead(self) -> float:
         """Share of the block's wall time spent on recording."""
-        return self._recording / self.seconds if self.seconds else 0.0
+        return self.recording / self.seconds if self.seconds else 0.0
 
     def functions(self) -> Applications:
         """Return the custom functions of the program, which can be kept while recording."""
@@ -210,7 +212,7 @@ class Recorder:
         """
         self.spent = self._border.seconds
         self.seconds = time.perf_counter() - self._begun - self._audience.seconds
-        self._recording = self.spent - self._audience.seconds
+        self.recording = self.spent - self._audience.seconds
         self._stack.close()
         tape = self._border.attempt(self._written) or Tape((), (), (), (), _about())
         ended = None if error is None else Ending(type(error).__name__, raised_at(error))

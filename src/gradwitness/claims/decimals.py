@@ -81,10 +81,17 @@ def _decimals(arrays: list[NDArray[Any]]) -> int:
 
 
 def finite_numbers(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    """Iterate over the finite numbers of an array in pieces, after a glance at the first."""
+    """Iterate over the finite numbers of an array in pieces, after a glance at the first.
+
+    Pieces of zeros are left out: zero has no decimals, and is in every format.
+    """
     is_first = True
-    for (piece,) in pieces(array):
-        numbers = piece if np.isfinite(piece).all() else piece[np.isfinite(piece)]
+    for (piece,) in pieces(array, dtype=array.dtype):
+        if not piece.any():
+            continue
+        numbers = piece.astype(np.float64)
+        if not np.isfinite(numbers).all():
+            numbers = numbers[np.isfinite(numbers)]
         if is_first:
             yield numbers[:_GLANCE]
             numbers, is_first = numbers[_GLANCE:], False

@@ -29,6 +29,7 @@ from gradwitness.judging.conclusion import (
 )
 from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import Finding, Report, Step
+from gradwitness.judging.left_out import Drawn
 from gradwitness.judging.looks.fast import Fast
 from gradwitness.judging.looks.projecting import Projecting, elsewhere
 from gradwitness.judging.pathology.panel import Panel
@@ -66,9 +67,25 @@ class Judge:
         Reruns the program's custom functions, for those without rules.
     depth : str
         How thoroughly to judge.
+    share : float
+        The probability that a step is looked at.
+
+    Attributes
+    ----------
+    drawn : Drawn
+        The steps that were left out.
+    steps : int
+        How many there were so far.
     """
 
-    def __init__(self, tape: Tape, functions: Functions | None = None, depth: str = FULL) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        functions: Functions | None = None,
+        depth: str = FULL,
+        share: float = 1.0,
+    ) -> None:
+        self.drawn = Drawn(share)
         self._memory = StepMemory(tape)
         self._tape = tape = self._memory.tape
         self._depth = known_depth(depth)
@@ -84,7 +101,7 @@ class Judge:
         self._empty: set[int | None] = set()
         # Values that contain some such numbers.
         self._unfilled: set[int | None] = set()
-        self._steps = 0
+        self.steps = 0
         self.in_doubt = False
         # The pass that has a bar; those within it have none.
         self._shown: int | None = None
@@ -99,7 +116,7 @@ class Judge:
             findings = attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
             self._note(findings)
             self._panel.called(call, findings)
-            self._steps += 1
+            self.steps += 1
 
     def _note(self, findings: Sequence[Finding]) -> None:
         self._findings += findings
@@ -125,7 +142,7 @@ class Judge:
         findings = []
         skip = not call.outputs or call.base_op in SOURCES
         if self._empty.isdisjoint(call.outputs) and not skip:
-            findings = self._results(call)
+            findings = [] if self.drawn.leaves_out_call(call) else self._results(call)
         if unfilled or not operands:
             # Passing on unwritten memory is right, whatever it holds; so is a NaN asked for.
             findings = [f for f in findings if not f.comparison.reason.startswith("NaN")]
@@ -153,14 +170,18 @@ class Judge:
         check = self._sweeps[sweep]
         with self._memory:
             check.note(node_run)
-            findings = attempt(
-                lambda: check.judge_node(node_run, update),
-                lambda why: check.give_up(node_run, update, why),
-            )
+            findings: list[Finding] = []
+            if self.drawn.leaves_out_node(self._tape.nodes[node_run.node], sweep):
+                check.leave_out(node_run, update)
+            else:
+                findings = attempt(
+                    lambda: check.judge_node(node_run, update),
+                    lambda why: check.give_up(node_run, update, why),
+                )
             self._note(findings)
             self._guilty.note(node_run.node, findings)
             self._panel.node_ran(sweep, node_run, update, findings)
-            self._steps += 1
+            self.steps += 1
         if sweep == self._shown:
             self._advance()
 
@@ -219,7 +240,7 @@ class Judge:
             self._records,
             self._panel,
             self._guilty,
-            self._steps,
+            self.steps,
             self._depth,
         )
         report = attempt(
@@ -227,7 +248,7 @@ class Judge:
             lambda why: without_steps((*tape.failures, why)),
         )
         notes = (*report.notes, *elsewhere(tape, self._looks.failure))
-        return replace(report, depth=self._depth, notes=notes)
+        return replace(self.drawn.completed(report), depth=self._depth, notes=notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
         """Mark a call's results as inconclusive."""

@@ -27,6 +27,7 @@ from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, same_operand, source_of
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.left_open import hidden
+from gradwitness.judging.left_out import LEFT_OUT
 from gradwitness.judging.looks.last import Last
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
@@ -124,6 +125,12 @@ class SweepCheck:
             self._finding(Step.ACCUMULATE, node, 0, "`.grad` afterwards", doubt)
             self._rows.append(self._row(Edge(node.id, 0), node_run.incoming[0], doubt))
         return self._findings
+
+    def leave_out(self, node_run: NodeRun, update: LeafUpdate | None) -> None:
+        """Take a node run as recorded; if it gave out a gradient, that was not looked at."""
+        if update is not None:
+            place = Edge(node_run.node, 0)
+            self._rows.append(self._row(place, node_run.incoming[0], unjudged(LEFT_OUT)))
 
     def finish(self, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that the pass returned."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.finding import Step
+from gradwitness.judging.left_out import LEFT_OUT
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.findings import comparison_record
 from gradwitness.report.names import Names
@@ -124,6 +125,8 @@ def _fault(finding: Finding, tape: Tape, names: Names) -> Fault:
 def _doubts(report: Report, tape: Tape) -> Iterator[Fault]:
     seen = set()
     for finding in report.findings:
+        if finding.comparison.reason == LEFT_OUT:
+            continue
         key = (finding.comparison.reason, _line(finding, tape))
         if finding.verdict is Verdict.INCONCLUSIVE and key not in seen:
             seen.add(key)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gradwitness._printable import several
 from gradwitness.judging.comparison import CANCELS, CLOSE, SAMPLED
 from gradwitness.judging.depth import FULL
+from gradwitness.judging.left_out import LEFT_OUT
 from gradwitness.judging.numbers import short
 
 if TYPE_CHECKING:
@@ -42,8 +43,12 @@ def looked_at(report: Report) -> str:
             f"{_steps(close)} against float64 (an error above {short(error, 2)} of the largest "
             "number is seen)"
         )
+    if left_out := [c for c in comparisons if c.reason == LEFT_OUT]:
+        comparisons = [c for c in comparisons if c.reason != LEFT_OUT]
     looked = {id(c) for c in (*projected, *in_part, *sampled, *close)}
     parts.append(f"{_steps([c for c in comparisons if id(c) not in looked])} whole")
+    if left_out:
+        parts.append(f"{_steps(left_out)} not at all")
     return ", ".join(parts)
 
 
