@@ -184,7 +184,7 @@ class Closeness:
         flat, start, shape = on_host(np.flatnonzero(far)), self._start(index), self.value.shape
         if len(index) <= 1:
             # A range of rows is a range in the flattened array.
-            flat += start[0] * math.prod(shape[1:])
+            flat = flat + start[0] * math.prod(shape[1:])
         else:
             whole = map(np.add, np.unravel_index(flat, far.shape), start)
             flat = np.ravel_multi_index(tuple(whole), shape)
