@@ -11,6 +11,8 @@ from gradwitness.rules.layers import window_products
 from gradwitness.rules.layers.convolution import Geometry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Numbers = NDArray[np.float64]
@@ -64,10 +66,11 @@ def test_a_convolution_is_its_definition(
     np.testing.assert_allclose(walk.correlate(x, w), y, rtol=0, atol=1e-12)
     # It is linear in x and in w: <J^T g, d> = <g, J d>, for every number of d by itself.
     g = random.normal(size=y.shape)
-    for made, given in (
+    linear: tuple[tuple[Numbers, Callable[[Numbers], Numbers]], ...] = (
         (walk.spread(g, w, x.shape[2:]), lambda d: defined(d, w, walk)),
         (walk.weigh(g, x, w.shape[2:]), lambda d: defined(x, d, walk)),
-    ):
+    )
+    for made, given in linear:
         for place in random.permutation(made.size)[:8]:
             d = np.zeros(made.shape)
             d.flat[place] = 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -79,15 +79,13 @@ def _rows(x: Array, begins: Begins, count: Sizes, step: Sizes) -> Iterator[Array
         beside = x
     else:
         beside = np.zeros((*x.shape[:2], len(others), x.shape[2], height, *count[1:]), x.dtype)
-        for place, begin in enumerate(others):
-            met = [*map(_inside, begin, x.shape[4:], count[1:], step[1:])]
-            into, taken = [into for into, _ in met], [taken for _, taken in met]
+        for place, at in enumerate(others):
+            met: list[Any] = [*map(_inside, at, x.shape[4:], count[1:], step[1:])]
             inner = beside[:, :, place, :, before : before + size]
-            inner[(..., *into)] = x[(..., *taken)]
+            inner[(..., *(into for into, _ in met))] = x[(..., *(taken for _, taken in met))]
     beside = np.reshape(beside, (*x.shape[:2], len(others) * x.shape[2], height, -1))
-    for begin in first:
-        at = before + begin
-        rows = beside[:, :, :, at : at + step[0] * (count[0] - 1) + 1 : step[0]]
+    for begin in (before + place for place in first):
+        rows = beside[:, :, :, begin : begin + step[0] * (count[0] - 1) + 1 : step[0]]
         yield np.reshape(rows, (*rows.shape[:3], -1))
 
 
