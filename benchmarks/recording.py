@@ -19,6 +19,7 @@ import torch
 from cost import row, seconds
 from cost_models import CASES, Case
 
+from gradwitness._room import Room
 from gradwitness.capture.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ ROUNDS = 5
 
 def recorded(case: Case) -> Tape:
     """Run a step recorded."""
-    recorder = Recorder(case.model, room=0)
+    recorder = Recorder(case.model, room=Room(0))
     recorder.start()
     try:
         case.step()

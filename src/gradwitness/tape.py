@@ -349,18 +349,14 @@ class Tape:
 
     Attributes
     ----------
-    values, calls, nodes : sequence
-        Each element's ``id`` is its position.
-    sweeps : sequence of Sweep
-        Backward passes, in the order in which they began.
+    values, calls, nodes, sweeps : sequence
+        Of the first three, ``id`` is the position; passes are in the order in which they began.
     about : dict of str to str
         Versions, platform, thread counts: what a reader needs to run it again.
     parameters : tuple of int
         The models' parameters, as they were when the recording met their model.
-    complete : bool
-        Whether no values were freed to save memory.
-    replayable : bool
-        Whether those are there that a replay starts from.
+    complete, replayable : bool
+        Whether no values were freed to save memory; or none that a replay starts from.
     failures : tuple of str
         Failures of gradwitness itself while recording: nothing was recorded afterwards.
     unseen, ended, unused : sequence of Unseen, Ending or None, sequence of (str, str)
