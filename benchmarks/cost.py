@@ -8,8 +8,7 @@ of the plain step (Linux; large blocks are mapped, so that the allocator's lefto
 of `full` also with ``keep=0``, where no number is kept for the report. ``float64`` is a second run
 of the step in float64 whose gradients ``torch.testing.assert_close`` compares; gradcheck takes the
 loss as a function of the parameters, in float64. With ``--compile`` also the step under
-torch.compile, once it is compiled. JAX has no column: it would differentiate other programs than
-these.
+torch.compile, once it is compiled. ``peers_cost.py`` has JAX beside it, on fewer networks.
 """
 
 from __future__ import annotations

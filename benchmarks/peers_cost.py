@@ -8,7 +8,7 @@ that it checks.
 
 JAX is needed for its rows only (``pip install jax``), a C++ compiler for ``torch.compile``: where
 one is missing, the script says so, and leaves the rows out. The slow mode of gradcheck runs two
-forward passes for each parameter, and is timed on networks of few.
+forward passes for each parameter, and is timed on networks of few. Both its modes are timed once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -35,23 +36,27 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-try:
-    import jax
-    import jax.numpy as jnp
-    from jax.test_util import check_grads
-except ImportError:
-    jax = None
 
+def imported(name: str) -> Any:
+    """Return a module, or None if there is none."""
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+jax, jnp, jax_checks = map(imported, ("jax", "jax.numpy", "jax.test_util"))
 ROUNDS, SECONDS = 15, 60.0
 FEW = 10_000  # parameters
 PLAIN, SLOW = "torch", "gradcheck, slow"
+ONCE = GRADCHECK, SLOW
 HEADS = 4
-Arrays = "dict[str, Any]"
 
 
 def squared(model: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return the mean squared error."""
-    return (model(x) - y).square().mean()
+    loss: torch.Tensor = (model(x) - y).square().mean()
+    return loss
 
 
 def perceptron(sizes: list[int], batch: int) -> Case:
@@ -64,7 +69,7 @@ def perceptron(sizes: list[int], batch: int) -> Case:
     return Case(nn.Sequential(*layers[:-1]), (x, y), squared)
 
 
-def perceptron_in_jax(parameters: Arrays, x: Any, y: Any) -> Any:
+def perceptron_in_jax(parameters: dict[str, Any], x: Any, y: Any) -> Any:
     """Return the loss of the same layers."""
     names = sorted({name.partition(".")[0] for name in parameters}, key=int)
     for name in names:
@@ -98,7 +103,7 @@ def transformer(width: int, layers: int, shape: tuple[int, int]) -> Case:
     return Case(model, (x, x.square()), squared)
 
 
-def transformer_in_jax(parameters: Arrays, x: Any, y: Any) -> Any:
+def transformer_in_jax(parameters: dict[str, Any], x: Any, y: Any) -> Any:
     """Return the loss of the same blocks."""
 
     def linear(name: str, x: Any) -> Any:
@@ -147,12 +152,20 @@ def in_jax(case: Case, loss: Callable[..., Any]) -> dict[str, Callable[[], objec
 
     def checked() -> None:
         # In float32, as the network is; how close its slopes come does not matter here.
-        check_grads(lambda given: compiled(given, x, y), (given,), 1, ["rev"], rtol=1e9, atol=1e9)
+        jax_checks.check_grads(
+            lambda given: compiled(given, x, y), (given,), 1, ["rev"], rtol=1e9, atol=1e9
+        )
 
     return {
         "jax.jit": lambda: jax.block_until_ready(step(given, x, y)),
         "jax check_grads": checked,
     }
+
+
+def in_turn(*steps: Callable[[], object]) -> None:
+    """Run all of these."""
+    for step in steps:
+        step()
 
 
 def runs_of(name: str) -> dict[str, Callable[[], object]]:
@@ -175,14 +188,13 @@ def runs_of(name: str) -> dict[str, Callable[[], object]]:
     runs |= {
         "gradwitness, full": partial(watched, case, "full"),
         "gradwitness, fast": partial(watched, case, "fast"),
-        "float64 and assert_close": lambda: (case.step(), close(case, double)),
-        GRADCHECK: lambda: (case.step(), gradchecked(double, fast=True)),
+        "float64 and assert_close": partial(in_turn, case.step, partial(close, case, double)),
+        GRADCHECK: partial(in_turn, case.step, partial(gradchecked, double, fast=True)),
     }
     if sum(p.numel() for p in case.model.parameters()) <= FEW:
-        runs[SLOW] = lambda: (case.step(), gradchecked(double, fast=False))
+        runs[SLOW] = partial(in_turn, case.step, partial(gradchecked, double, fast=False))
     if "jax check_grads" in runs:
-        check, step = runs["jax check_grads"], runs["jax.jit"]
-        runs["jax check_grads"] = lambda: (step(), check())
+        runs["jax check_grads"] = partial(in_turn, runs["jax.jit"], runs["jax check_grads"])
     return runs
 
 
@@ -190,7 +202,7 @@ def ratios(name: str) -> tuple[float, dict[str, float]]:
     """Return a network's plain seconds, and the medians of everything over them."""
     runs = runs_of(name)
     for column, run in runs.items():
-        if column != SLOW:
+        if column not in ONCE:
             run()
     taken: dict[str, list[float]] = {column: [] for column in runs}
     begun = time.perf_counter()
@@ -198,7 +210,7 @@ def ratios(name: str) -> tuple[float, dict[str, float]]:
         len(taken[PLAIN]) < 3 or time.perf_counter() - begun < SECONDS
     ):
         for column, run in runs.items():
-            if column == SLOW and taken[SLOW]:
+            if column in ONCE and taken[column]:
                 continue
             started = time.process_time()
             run()

@@ -57,13 +57,18 @@ def many(net: Any, blocks: int, **further: Any) -> list[gw.Witness]:
     return witnesses
 
 
-def run(known: Sampling, watched: float = WATCHED, recording: float = 0.0) -> float:
-    """Count a block of a made-up length, and return the share of it that was watched."""
+def run(
+    known: Sampling, watched: float = WATCHED, recording: float = 0.0, ending: float = 0.0
+) -> float:
+    """Count a block of a made-up length, and return the share of it that was watched.
+
+    What its ending takes depends on no share.
+    """
     share = known.share()
     if not share:
         known.ended(BLOCK, 0.0, None)
         return 0.0
-    spent = recording + share * (watched - recording)
+    spent = recording + ending + share * (watched - recording - ending)
     came = Watched(AGREES, recording, share, 1000, round(1000 * (1 - share)))
     known.ended(BLOCK + spent, spent, came)
     return share
@@ -128,6 +133,15 @@ def test_of_a_block_that_is_not_paid_for_soon_a_share_is_looked_at(
         assert len(later) > 20
         assert all(gap < 2 * 300 for gap in np.diff(np.flatnonzero(chosen))[2:])
     assert (known.in_part, known.watched) == (len(later) * (share < 1), len(later) + 2)
+
+
+def test_a_share_does_not_become_ever_smaller_as_some_costs_stay() -> None:
+    known = Sampling(BUDGET)
+    shares = [run(known, 50.0, 2.0, ending=10.0) for _ in range(40_000)]
+    later = [each for each in shares[2:] if each]
+    assert len(later) > 20
+    assert min(later) >= 2 / 48 * (1 - 1e-9)
+    assert known.cost <= BUDGET
 
 
 def test_a_block_that_has_become_dearer_is_watched_less_often() -> None:

@@ -121,14 +121,23 @@ class Sampling:
         else:
             # What no clock of ours sees slows the block down, too.
             unseen = max(seconds - self._usual - spent, 0.0) if self._usual else 0.0
-            judging = (spent - watched.recording) / watched.share
             spent += unseen
-            self._recording = max(watched.recording + unseen, self._recording / 2)
-            self._judging = max(judging, self._judging / 2)
+            self._learn(spent, watched.recording + unseen, watched.share)
             self._count(watched)
             self._plan()
         self._spent += spent
         self._blocks_own += seconds - spent
+
+    def _learn(self, spent: float, recording: float, share: float) -> None:
+        """Note what a watched block cost, so that the next one's cost is known beforehand."""
+        judging = spent - recording
+        if share < 1 and self._judging:
+            # What does not depend on the share is not only recording, and a small share would
+            # multiply it: all has become as much dearer as the block was than it should be.
+            dearer = spent / (self._recording + share * self._judging)
+            recording, judging = dearer * self._recording, dearer * self._judging
+        self._recording = max(recording, self._recording / 2)
+        self._judging = max(judging, self._judging / 2)
 
     def _count(self, watched: Watched) -> None:
         self.watched += 1
