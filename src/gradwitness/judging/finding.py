@@ -103,7 +103,10 @@ class Finding:
 
     def at_node(self, node: int | None) -> Finding:
         """Return a plain finding with its node, which was not known when the step was judged."""
-        return self if node == self.node else Finding(*_BEFORE_NODE(self), node, *_AFTER_NODE(self))
+        if node == self.node:
+            return self
+        fields: Any = (*_BEFORE_NODE(self), node, *_AFTER_NODE(self))
+        return Finding(*fields)
 
     @property
     def agrees_plainly(self) -> bool:
