@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from enum import Enum
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError
 from gradwitness._record import record
