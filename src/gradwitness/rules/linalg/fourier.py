@@ -59,9 +59,20 @@ def fft_r2c(x: Array, *, dim: Dims, normalization: int, onesided: bool) -> Array
 
 @fft_r2c.vjp("x", "real(fft(to_length(g, dim, shape(x)), dim, normalization, False))")
 def _(g: Array, x: Shaped, *, dim: Dims, normalization: int, onesided: bool) -> Array:
-    missing = [(0, n - m) for n, m in zip(x.shape, g.shape, strict=True)]
-    padded = np.pad(g, missing) if onesided else g
-    return np.real(_transform(padded, dim, normalization, False))
+    if not onesided:
+        return np.real(_transform(g, dim, normalization, False))
+    # Zeros in place of frequencies left out, and the real part: half a pair and its conjugate.
+    sizes = [x.shape[axis] for axis in dim]
+    halves = np.where(_paired(g, dim[-1], sizes[-1]), g / 2, g)
+    return np.fft.irfftn(halves, s=sizes, axes=dim, norm=_INVERSE[normalization])
+
+
+def _paired(spectrum: Array, axis: int, length: int) -> Array:
+    """Where a one-sided spectrum stands for two frequencies, so that it can be broadcast to it."""
+    axis %= spectrum.ndim
+    frequency = np.arange(spectrum.shape[axis], like=spectrum)
+    paired = (frequency > 0) & (frequency < math.ceil(length / 2))
+    return np.expand_dims(paired, tuple(range(1, spectrum.ndim - axis)))
 
 
 @rule(
@@ -77,10 +88,7 @@ def fft_c2r(x: Array, *, dim: Dims, normalization: int, last_dim_size: int) -> A
 @fft_c2r.vjp("x", "twice_inside(rfft(g, dim, normalization, True), dim, last_dim_size)")
 def _(g: Array, x: Shaped, *, dim: Dims, normalization: int, last_dim_size: int) -> Array:
     spectrum = np.fft.rfftn(g, axes=dim, norm=_FORWARD[normalization])
-    axis = dim[-1] % g.ndim
-    frequency = np.arange(x.shape[axis], like=g)
-    inside = (frequency > 0) & (frequency < math.ceil(last_dim_size / 2))
-    return np.where(np.expand_dims(inside, tuple(range(1, g.ndim - axis))), 2 * spectrum, spectrum)
+    return np.where(_paired(spectrum, dim[-1], last_dim_size), 2 * spectrum, spectrum)
 
 
 def _raised_cosine(length: Any, periodic: bool, alpha: Any, beta: Any) -> Array:
