@@ -72,6 +72,34 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
+LARGE = """
+import torch
+
+torch.manual_seed(0)
+layers = [layer for _ in range(40) for layer in (torch.nn.Linear(32, 32), torch.nn.ReLU())]
+model = torch.nn.Sequential(*layers)
+
+def step():
+    model.zero_grad()
+    model(torch.ones(2000, 32)).square().mean().backward()
+"""
+
+
+def test_a_recording_and_a_derivation_of_a_large_program_have_all_its_numbers(
+    tmp_path: Path,
+) -> None:
+    # What a watched block keeps by default, some 16 MiB, is not enough for them.
+    program = tmp_path / "large.py"
+    program.write_text(LARGE)
+    freed = cli("check", f"{program}:step")
+    assert "the recording cannot be saved" in " ".join(freed.out.split())
+    saved = cli("check", f"{program}:step", "--save", tmp_path / "large.npz")
+    assert (saved.code, (tmp_path / "large.npz").is_file()) == (0, True)
+    derived = cli("check", f"{program}:step", "--explain", "78.bias[3]")
+    assert "78.bias[3]: torch has" in derived.out
+    assert "not recorded" not in derived.out
+
+
 @pytest.mark.parametrize(
     ("function", "code", "said"),
     [

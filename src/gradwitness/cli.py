@@ -139,7 +139,9 @@ def check(
     if known_depth(depth) != FULL and probe:
         raise InputError(f"--probe judges in full: leave out --depth {depth}")
     sources = [read_claims(file) for file in claims or ()]
-    keep, again = (None if sources else AUTO), rerun or ()
+    # A recording is whole; claims and a derivation may ask for any of its numbers.
+    is_whole = bool(sources) or explain is not None or any(f.suffix == ".npz" for f in files)
+    keep, again = (None if is_whole else AUTO), rerun or ()
     run, probed = (
         probes_of(target, again) if probe else (run_target(target, keep, again, depth), None)
     )
