@@ -86,7 +86,7 @@ def fft_c2r(x: Array, *, dim: Dims, normalization: int, last_dim_size: int) -> A
 
 
 @fft_c2r.vjp("x", "twice_inside(rfft(g, dim, normalization, True), dim, last_dim_size)")
-def _(g: Array, x: Shaped, *, dim: Dims, normalization: int, last_dim_size: int) -> Array:
+def _(g: Array, *, dim: Dims, normalization: int, last_dim_size: int) -> Array:
     spectrum = np.fft.rfftn(g, axes=dim, norm=_FORWARD[normalization])
     return np.where(_paired(spectrum, dim[-1], last_dim_size), 2 * spectrum, spectrum)
 
