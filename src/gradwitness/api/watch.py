@@ -7,11 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from gradwitness._errors import (
-    GradientDisagreement,
-    GradwitnessError,
-    InputError,
-)
+from gradwitness._errors import GradientDisagreement, GradwitnessError, InputError
 from gradwitness.api.arguments import AUTO, recorder_class, require_usable, room_for, share
 from gradwitness.api.awaited import Awaited
 from gradwitness.api.claims import ClaimCheck, judge_claims, positive

@@ -77,7 +77,9 @@ class Projecting(Whole):
         values = self._tape.values
         if self._for_all(call, form, (values[n] for n in call.outputs if n is not None)):
             with suppress(Formless):
-                return self._parts(step_of(values, call))
+                looked = self._attempt(partial(self._parts, step_of(values, call)))
+                if looked is not None:
+                    return looked
         return super()._made(call, form)
 
     def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
@@ -93,26 +95,20 @@ class Projecting(Whole):
     def _gradients(
         self, node: Node, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
     ) -> dict[int, Comparison]:
-        formless = set(sent)
         found: dict[int, Comparison] = {}
         if self._for_all(call, form, sent.values()):
             with suppress(Formless):
                 step = step_of(self._tape.values, call)
-                found = self._sent_parts(node, step, node_run, sent, formless)
-        if formless:
-            rest = {k: value for k, value in sent.items() if k in formless}
+                found = self._sent_parts(node, step, node_run, sent)
+        rest = {k: value for k, value in sent.items() if k not in found}
+        if rest:
             found |= super()._gradients(node, call, form, node_run, rest)
         return found
 
     def _sent_parts(
-        self,
-        node: Node,
-        step: Step,
-        node_run: NodeRun,
-        sent: dict[int, Value],
-        formless: set[int],
+        self, node: Node, step: Step, node_run: NodeRun, sent: dict[int, Value]
     ) -> dict[int, Comparison]:
-        """Look at some of each gradient for all; leave in ``formless`` what cannot be."""
+        """Look at some of each gradient for all."""
         call, values = step.call, self._tape.values
         begun = node.outputs[0] if node.outputs else None
         constants = call.outputs.index(begun) if begun in call.outputs else 0
@@ -133,7 +129,6 @@ class Projecting(Whole):
                 looked = self._attempt(
                     partial(self._gradient, step, name, k, arrived, arithmetic, value)
                 )
-                formless.discard(k)
                 if looked is not None:
                     found[k] = looked
         return found
