@@ -275,7 +275,7 @@ def test_what_a_hook_frees_has_been_copied() -> None:
 
 def test_a_file_of_freed_numbers_can_be_saved(tmp_path: Any) -> None:
     p: Any = torch.ones(LARGE, requires_grad=True)
-    with gw.watch() as witness:
+    with gw.watch(keep=None) as witness:
         y = p * 2
         z = y * y
 
