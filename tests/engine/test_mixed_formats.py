@@ -70,7 +70,7 @@ def test_what_is_rounded_in_an_operands_own_format_is_not_refuted(
 def test_a_tenth_too_much_is_refuted_all_the_same() -> None:
     a, b = pair((torch.float32, torch.bfloat16), 0, axes=True)
     with gw.watch(names={"a": a, "b": b}) as witness:
-        result = torch.atan2(a, b)
+        result: Any = torch.atan2(a, b)
         result.grad_fn.register_hook(lambda sent, _: (1.1 * sent[0], sent[1]))
         result.backward(torch.linspace(0.5, 1.5, 30).view(5, 6))
     assert witness.verdict is Verdict.DISAGREES
