@@ -148,7 +148,7 @@ def vjp(
             result = result[index]
         operand = tape.values[argument.value]
         result = numbers(whose, result, operand.dtype, arithmetic)
-        result = _stored(result, operand.dtype, arithmetic)
+        result = _stored(rule, result, operand, arithmetic)
         if result.shape != operand.shape:
             result = run(whose, unbroadcast, result, operand.shape)
         if conjugates:
@@ -164,12 +164,18 @@ def _in_kernel(item: Any) -> Any:
     return enter_kernel(item) if isinstance(item, Bounded) else item
 
 
-def _stored(result: Any, dtype: str, arithmetic: Arithmetic | None) -> Any:
-    """Return a kernel's result as it is stored, in the operand's format."""
-    if arithmetic is None or not isinstance(result, Bounded) or not result.arithmetic.final:
+def _stored(rule: Rule, result: Any, operand: Value, arithmetic: Arithmetic | None) -> Any:
+    """Return a kernel's result as it is stored, in the operand's format.
+
+    The gradient of a copy is cast to it before it is summed.
+    """
+    if arithmetic is None or not isinstance(result, Bounded):
         return result
-    final = min(result.arithmetic.final, unit_roundoff(dtype))
-    kernel = replace(result.arithmetic, final=final)
+    final = result.arithmetic.final
+    if not final and (rule.name != "aten.copy" or result.shape == operand.shape):
+        return result
+    own = unit_roundoff(operand.dtype)
+    kernel = replace(result.arithmetic, final=min(final, own) if final else own)
     stored = round_to_format(Bounded(result.value, kernel, *result.errors))
     return Bounded(stored.value, arithmetic, *stored.errors)
 

@@ -19,7 +19,7 @@ from gradwitness.engine.floats import (
     wide,
 )
 from gradwitness.engine.forms import Form, form_of, schema_names
-from gradwitness.engine.step_arithmetic import formats_of, working_dtype
+from gradwitness.engine.step_arithmetic import formats_of, numbers_dtype
 from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Argument, Call, Ref, Tape, Value
 
@@ -116,7 +116,7 @@ def bind(
     rule, arguments = form.rule, call.arguments
     numbers, scalar = lookup, _as_it_is
     if arithmetic is not None:
-        dtype = working_dtype(tape, call)
+        dtype = numbers_dtype(tape, call, backward=for_vjp)
         numbers = partial(_operand, tape, lookup, dtype, arithmetic)
         scalar = partial(_scalar, dtype, arithmetic)
     if skip:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import Arithmetic, is_inexact, unit_roundoff
 from gradwitness.rules import find
-from gradwitness.rules.registry import ALWAYS, IN_ORDER, OUT_OF_ORDER, UNLESS_TWICE
+from gradwitness.rules.registry import ALWAYS, IN_BACKWARD, IN_ORDER, OUT_OF_ORDER, UNLESS_TWICE
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from gradwitness.tape import Call, Node, NodeRun, Tape, Value
 
@@ -40,11 +40,22 @@ def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:
     A backward kernel may store in the coarsest format among its operands, whatever its result's. So
     may one of several kernels, which works on some of them alone.
     """
-    dtype = working_dtype(tape, call)
+    formats = [working_dtype(tape, call)]
     composite = _is_composite(tape, call)
     if composite or _is_backward(call):
-        dtype = max((dtype, *_operand_formats(tape, call)), key=unit_roundoff)
-    return Arithmetic.stepwise(dtype) if composite else Arithmetic.fused(dtype)
+        formats += _operand_formats(tape, call)
+    return _coarsest(Arithmetic.stepwise if composite else Arithmetic.fused, formats)
+
+
+def numbers_dtype(tape: Tape, call: Call, *, backward: bool) -> str:
+    """Return the format to which a call, or its backward, rounds numbers without axes.
+
+    That in which it computes; of several kernels, the coarsest in which one of them does.
+    """
+    dtype = working_dtype(tape, call)
+    if not _is_composite(tape, call, backward=backward):
+        return dtype
+    return max((dtype, *_operand_formats(tape, call)), key=unit_roundoff)
 
 
 def backward_arithmetic(tape: Tape, node: Node, node_run: NodeRun) -> Arithmetic | None:
@@ -52,7 +63,8 @@ def backward_arithmetic(tape: Tape, node: Node, node_run: NodeRun) -> Arithmetic
 
     If gradients of several formats come in, the coarsest counts: all are rounded to it first. The
     backward of a backward, or of several operations, is a chain of them, each in its operands'
-    format, so that there the call's operands count as well.
+    format, so that there the call's operands count as well. So they do where a backward computes
+    with the operands alone, before they meet the gradient.
     """
     arrived = [number for number in node_run.incoming if number is not None]
     formats = [tape.values[number].dtype for number in arrived]
@@ -62,15 +74,25 @@ def backward_arithmetic(tape: Tape, node: Node, node_run: NodeRun) -> Arithmetic
     if not formats:
         return None
     call = None if node.call is None else tape.calls[node.call]
-    if call is not None and (_is_composite(tape, call) or _is_backward(call)):
+    if call is not None and (_is_composite(tape, call, backward=True) or _is_backward(call)):
         formats += _operand_formats(tape, call)
     kernels = {ALWAYS}
     if not node_run.seen and len(arrived) == 1:
         kernels.add(UNLESS_TWICE)
     if call is not None and _are_in_order(tape, (*arrived, *call.operands)):
         kernels.add(IN_ORDER)
-    arithmetic = Arithmetic.stepwise(max(formats, key=unit_roundoff))
-    return replace(arithmetic, kernels=frozenset(kernels))
+    return replace(_coarsest(Arithmetic.stepwise, formats), kernels=frozenset(kernels))
+
+
+def _coarsest(made_for: Callable[[str], Arithmetic], formats: Iterable[str]) -> Arithmetic:
+    """Return the arithmetic of kernels of which each may compute in any of some formats.
+
+    The coarsest counts; and what underflows in one of them, which need not be that.
+    """
+    of_each = [made_for(dtype) for dtype in dict.fromkeys(formats)]
+    coarsest = max(of_each, key=operator.attrgetter("coarsest"))
+    tiny = max(arithmetic.tiny for arithmetic in of_each)
+    return coarsest if coarsest.tiny == tiny else replace(coarsest, tiny=tiny)
 
 
 def _are_in_order(tape: Tape, numbers: Iterable[int]) -> bool:
@@ -87,12 +109,14 @@ def is_in_order(value: Value) -> bool:
     return all(size == 1 or stride == step for size, stride, step in along)
 
 
-def _is_composite(tape: Tape, call: Call) -> bool:
-    """Whether a call runs several kernels."""
+def _is_composite(tape: Tape, call: Call, *, backward: bool = False) -> bool:
+    """Whether a call, or its backward, runs several kernels that work on its operands alone."""
     rule = find(call.base_op)
     composite = rule is not None and rule.composite
     if composite == OUT_OF_ORDER:
         return not _are_in_order(tape, call.operands)
+    if composite == IN_BACKWARD:
+        return backward
     return bool(composite)
 
 

@@ -79,9 +79,10 @@ class Rule:
         Other operations with the same rule.
     ignores : tuple of str
         Schema arguments that do not change the result's numbers.
-    composite : bool or `OUT_OF_ORDER`
+    composite : bool, `OUT_OF_ORDER` or `IN_BACKWARD`
         Whether torch rounds to the tensor's format at every step, and not only at the end: always,
-        or where some numbers do not lie in memory in their order.
+        or where some numbers do not lie in memory in their order. A gradient is made step by step
+        in any case; with `IN_BACKWARD` some of these work on the operands alone, in their formats.
     doubles : tuple of str
         Parameters that are numbers which torch keeps in double precision.
     given : dict
@@ -225,7 +226,7 @@ class Term:
 
 
 ALWAYS, UNLESS_TWICE, IN_ORDER = "always", "unless twice", "in order"
-OUT_OF_ORDER = "out of order"
+OUT_OF_ORDER, IN_BACKWARD = "out of order", "in backward"
 
 _RULES: dict[str, Rule] = {}
 _BY_NODE: dict[str, Rule | Term] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradwitness.rules.kernel_ops import is_complex
-from gradwitness.rules.registry import Array, elementwise, rule
+from gradwitness.rules.registry import IN_BACKWARD, Array, elementwise, rule
 from gradwitness.rules.scalar_rule import scalar_rule
 
 scalar_rule(
@@ -43,6 +43,8 @@ scalar_rule(
     meaning="multiplies the gradient by b / (a^2 + b^2) for the first operand, and by -a / (a^2 + "
     "b^2) for the second",
     aliases=("aten.arctan2",),
+    # The squares are made in the format of what is squared.
+    composite=IN_BACKWARD,
     node="Atan2Backward",
 )
 def atan2(a: Array, b: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.registry import Array, Shaped, elementwise, rule
+from gradwitness.rules.registry import IN_BACKWARD, Array, Shaped, elementwise, rule
 from gradwitness.rules.shape.indexing import added_up
 
 Size: TypeAlias = tuple[int, ...]
@@ -141,6 +141,8 @@ detach.vjps(x="g")
     "aten.copy",
     "y = expand(src, shape(x))",
     meaning="sends the gradient to the source of the copy, and zero to what was written over",
+    # It is cast to the source's format before it is summed.
+    composite=IN_BACKWARD,
     node="CopyBackwards",
 )
 def copy(x: Array, src: Array) -> Array:
