@@ -57,6 +57,8 @@ TEXTS = {
     "bracket": rows("%.4f") + "[1, 2, 3]\n",
     "control": rows("%.4f") + "1 2 3 4 5 6\v7\n",
     "columns": "Columns 1 to 7\n" + rows("%.4f") + "Columns 8 to 14\n" + rows("%.4f"),
+    "infinite": rows("%.4f") + "infinity nan 1 -inf 5 6 7\n" + rows("%.4f"),
+    "name of e": rows("%.4f") + "E\n" + rows("%.4f"),
     "factor": "1e-3 *\n" + rows("%.4f"),
 }
 TABLES = {
@@ -131,3 +133,32 @@ def test_most_lines_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         read.clear()
         told(tmp_path / name)
         assert sum(read) == NUMBERS.size
+
+
+def test_columns_are_counted_in_characters(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("w\u00df: [1, x]\n", encoding="utf-8")
+    with pytest.raises(FileFormatError, match="line 1, column 9"):
+        read_claims(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("end", "problem"), [("", "never closed"), ("x]", "found 'x'"), ("... 1]", "")]
+)
+def test_a_long_row_is_looked_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, problem: str
+) -> None:
+    looked: list[int] = []
+
+    class Row:
+        match = staticmethod(
+            lambda content, at, row=text_brackets._ROW: looked.append(at) or row.match(content, at)
+        )
+
+    monkeypatch.setattr(text_brackets, "_ROW", Row)
+    (tmp_path / "a.txt").write_text("w: [" + "1.5 " * 1000 + end)
+    if problem:
+        with pytest.raises(FileFormatError, match=problem):
+            read_claims(tmp_path / "a.txt")
+    else:
+        assert read_claims(tmp_path / "a.txt").runs[0]["w"].gaps == (1000,)
+    assert len(looked) <= 2

@@ -243,3 +243,25 @@ def test_what_is_no_table_is_named(
 def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match=r"a\.jsonl, line 3, column 8: not JSON"):
         read(tmp_path, "a.jsonl", '{"w": 1}\n\n{"w": 1')
+
+
+@pytest.mark.parametrize("text", ["0,1\n1.5,2.5\n", ",0,1\n0,1.5,2.5\n"])
+def test_one_row_below_counted_columns(tmp_path: Path, text: str) -> None:
+    (tmp_path / "w.csv").write_text(text)
+    (run,) = read_claims(tmp_path / "w.csv").runs
+    assert run["w"].array.tolist() == [[1.5, 2.5]]
+
+
+@pytest.mark.parametrize(
+    ("ending", "text"),
+    [
+        ("csv", "\u0661,\u0662\n\u0663,\u0664\n"),
+        ("csv", "a,b\n\u0661,\u0662\n"),
+        ("md", "|name|value|\n|-|-|\n|w|\u0661|\n"),
+    ],
+)
+def test_digits_of_other_scripts_are_no_numbers(tmp_path: Path, ending: str, text: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(FileFormatError, match="no numbers found"):
+        read_claims(path)

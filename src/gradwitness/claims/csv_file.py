@@ -16,8 +16,8 @@ from gradwitness.claims.records import claims_of_records, limited
 from gradwitness.claims.text import tensors_of
 from gradwitness.claims.text_brackets import squeezed
 from gradwitness.claims.text_file import MOST_BYTES, read_bytes
-from gradwitness.claims.text_numbers import NUMBER_PATTERN, Digits, Numbers, digits
-from gradwitness.files.printed_numbers import blocks_of, read_printed
+from gradwitness.claims.text_numbers import Digits, Numbers, digits
+from gradwitness.files.printed_numbers import NUMBER_PATTERN, blocks_of, read_printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
     from gradwitness.claims.records import Record
 
-_NUMBER = re.compile(NUMBER_PATTERN.decode())
+# Of ASCII, as in the bytes of other texts: other scripts have digits, too.
+_NUMBER = re.compile(NUMBER_PATTERN.decode(), re.ASCII)
 _NEWLINE = ord("\n")
 _BATCH = 1 << 8  # rows that are read at a time
-_NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+")
+_NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+", re.ASCII)
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
 _ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
 

@@ -222,8 +222,9 @@ def _wide(records: list[Record], columns: list[str], path: Path) -> list[Run]:
 
 
 def _stacked(columns: list[Claim], name: str, path: Path) -> Claim:
-    values = np.stack([claim.array for claim in columns], axis=1)
-    roundings = [np.broadcast_to(claim.rounding, claim.array.shape) for claim in columns]
+    # In one row each column is a scalar.
+    values = np.stack([claim.array.reshape(-1) for claim in columns], axis=1)
+    roundings = [np.broadcast_to(claim.rounding, len(values)) for claim in columns]
     return Claim(name, values, np.stack(roundings, axis=1), where=path.name)
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradwitness.claims.text_numbers import NUMBER_PATTERN, Numbers
-from gradwitness.files.printed_numbers import BLOCK, read_printed
+from gradwitness._errors import FileFormatError
+from gradwitness.claims.text_numbers import Numbers
+from gradwitness.files.printed_numbers import BLOCK, NUMBER_PATTERN, read_printed
 
 if TYPE_CHECKING:
     from gradwitness.claims.text_file import Cursor
@@ -25,10 +26,14 @@ _SNIPPET = re.compile(rb"[^\s,\[\]]{1,30}|.", re.DOTALL)
 _NUMBER = re.compile(NUMBER_PATTERN)
 _WORD = re.compile(rb"[^\s,]+")
 # A line of these is one of a table, if it is right.
-_TABLE_LINE = re.compile(rb"[\s,]*[-+\d.][-+\d.\s,eEnNaAiIfFtTyY]*|[\s,]*(?i:nan|inf)\b.*")
+_TABLE_LINE = re.compile(
+    rb"[\s,]*[-+\d.][-+\d.\s,eEnNaAiIfFtTyY]*|[\s,]*(?i:nan|inf(?:inity)?)\b.*"
+)
 # What numbers consist of, if none is infinite or NaN, and what is between them.
 _PLAIN = b"0123456789+-.eE, \t\r"
-_ROW = re.compile(rb"[-+.\deE,\s]+(?=[\[\]])")
+_ROW = re.compile(rb"[-+.\deEnNaAiIfFtTyY,\s]+")
+# What ends many lines of numbers, and, so that they do not, infinite ones and NaN.
+_OTHER = re.compile(rb"(?i)(?<![^-+\s,])(?:nan|inf(?:inity)?)(?![^\s,])|[^\x00-9e]")
 _NINE, _E, _NEWLINE = b"9e\n"
 _LOWER = 0x20  # the bit that makes a letter a small one
 # Fewer bytes of rows are read line by line.
@@ -73,7 +78,7 @@ def read_nest(text: Cursor) -> Tensor:
     begin = text.at
     try:
         return _read_nest(text, by_rows=True)
-    except ValueError:
+    except (ValueError, FileFormatError):
         # Word by word, so that an error names the place.
         text.at = begin
         return _read_nest(text, by_rows=False)
@@ -82,15 +87,18 @@ def read_nest(text: Cursor) -> Tensor:
 def _read_nest(text: Cursor, *, by_rows: bool) -> Tensor:
     """Read a tensor; `ValueError` if what is read by whole rows are no numbers."""
     content, at, nest = text.content, text.at, _Nest(text)
+    by_word = 0 if by_rows else len(content)  # until there
     readers = {"number": nest.number, "open": nest.open, "close": nest.close, "gap": nest.gap}
     while token := _TOKEN.match(content, at):
         kind = token.lastgroup or ""
-        row = _ROW.match(content, token.start(kind)) if by_rows and kind == "number" else None
-        if row and b".." not in row[0]:
-            nest.numbers(row[0].replace(b",", b" ").split(), token.start(kind))
-            at = row.end()
+        begin = token.start(kind)
+        row = _ROW.match(content, begin) if kind == "number" and begin >= by_word else None
+        by_word = row.end() if row else by_word
+        if row and content[by_word : by_word + 1] in (b"[", b"]") and b".." not in row[0]:
+            nest.numbers(row[0].replace(b",", b" ").split(), begin)
+            at = by_word
         else:
-            readers[kind](token[kind], token.start(kind))
+            readers[kind](token[kind], begin)
             at = token.end()
         if not nest.counts:
             text.at = at
@@ -154,7 +162,8 @@ def read_rows(text: Cursor) -> Tensor:
     begin = text.at
     try:
         return _read_rows(text, by_rows=True)
-    except ValueError:
+    except (ValueError, FileFormatError):
+        # A name may be of letters that numbers have, too: e.
         text.at = begin
         return _read_rows(text, by_rows=False)
 
@@ -188,7 +197,10 @@ def _read_block(text: Cursor, numbers: Numbers, columns: Axis) -> bool:
     block = text.content[text.at : text.at + BLOCK]
     letters = np.frombuffer(block, np.uint8)
     others = (letters > _NINE) & (letters | _LOWER != _E)
-    end = int(np.argmax(others)) if others.any() else len(block)
+    end = len(block)
+    if others.any():
+        found = _OTHER.finditer(block, int(np.argmax(others)))
+        end = next((other.start() for other in found if len(other[0]) == 1), end)
     if end < len(block) or text.at + end < len(text.content):
         end = block.rfind(b"\n", 0, end) + 1
     if end < _BY_LINE:

@@ -52,6 +52,7 @@ class Cursor:
         self.content = content
         self.at = 0
         self._path = path
+        self._known = 0, 1  # a place, and its line: those asked for are mostly further on
 
     def line(self) -> bytes:
         """Return the rest of the line."""
@@ -60,12 +61,18 @@ class Cursor:
 
     def error(self, problem: str, at: int | None = None) -> FileFormatError:
         """Return an error with line and column, by default of this place."""
-        line, column = self._position(self.at if at is None else at)
-        return FileFormatError(f"{self._path}, line {line}, column {column}: {problem}")
+        at = self.at if at is None else at
+        before = self.content[self.content.rfind(b"\n", 0, at) + 1 : at].decode(errors="replace")
+        return FileFormatError(
+            f"{self._path}, line {self._line_of(at)}, column {len(before) + 1}: {problem}"
+        )
 
     def where(self) -> str:
         """Return ``file:line``."""
-        return f"{self._path.name}:{self._position(self.at)[0]}"
+        return f"{self._path.name}:{self._line_of(self.at)}"
 
-    def _position(self, at: int) -> tuple[int, int]:
-        return self.content.count(b"\n", 0, at) + 1, at - self.content.rfind(b"\n", 0, at)
+    def _line_of(self, at: int) -> int:
+        known, line = self._known if self._known[0] <= at else (0, 1)
+        line += self.content.count(b"\n", known, at)
+        self._known = at, line
+        return line

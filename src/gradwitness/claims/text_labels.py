@@ -6,8 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from gradwitness.claims.text_numbers import NUMBER_PATTERN
 from gradwitness.engine.floats import is_float
+from gradwitness.files.printed_numbers import NUMBER_PATTERN
 
 # Names end before this column of a line.
 LONGEST_LABEL = 4096

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from gradwitness.files.printed_numbers import Printed
 
-NUMBER_PATTERN = rb"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:nan|inf(?:inity)?))"
-
 # The exponent of "a unit of the last digit" of nan and infinity, and of a zero with an exponent,
 # which is as precise as the finest number of its array: printing did not round it.
 _EXACT, _FINEST = -32768, -32767

@@ -77,7 +77,8 @@ class Projecting(Whole):
         values = self._tape.values
         if self._for_all(call, form, (values[n] for n in call.outputs if n is not None)):
             with suppress(Formless):
-                looked = self._attempt(partial(self._parts, step_of(values, call)))
+                look = partial(self._parts, step_of(values, call))
+                looked: list[tuple[int, Comparison]] | None = self._attempt(look)
                 if looked is not None:
                     return looked
         return super()._made(call, form)
