@@ -148,11 +148,13 @@ def test_a_long_row_is_looked_through_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, problem: str
 ) -> None:
     looked: list[int] = []
+    row = text_brackets._ROW
 
     class Row:
-        match = staticmethod(
-            lambda content, at, row=text_brackets._ROW: looked.append(at) or row.match(content, at)
-        )
+        @staticmethod
+        def match(content: str, at: int) -> Any:
+            looked.append(at)
+            return row.match(content, at)
 
     monkeypatch.setattr(text_brackets, "_ROW", Row)
     (tmp_path / "a.txt").write_text("w: [" + "1.5 " * 1000 + end)
