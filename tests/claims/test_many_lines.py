@@ -152,7 +152,7 @@ def test_a_long_row_is_looked_through_once(
 
     class Row:
         @staticmethod
-        def match(content: str, at: int) -> Any:
+        def match(content: bytes, at: int) -> Any:
             looked.append(at)
             return row.match(content, at)
 

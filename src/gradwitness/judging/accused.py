@@ -238,8 +238,7 @@ def _told(
 ) -> dict[tuple[int | None, ...], Comparison]:
     if comparison.verdict is not Verdict.DISAGREES and comparison.reason != OWN:
         return {}
-    places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
-    return dict.fromkeys(places, comparison)
+    return {(finding.sweep, finding.node, finding.tensor_nr, n): comparison for n in case.sent}
 
 
 def _closed(finding: Accused, outcome: Outcome, advice: str = "") -> Finding:
