@@ -187,6 +187,29 @@ def test_what_is_said_to_be_detected_is_found(make: Callable[[], Tape]) -> None:
             assert found(tape, finding, wrong, size), finding.title
 
 
+def test_attention_to_one_key_alone_leaves_what_rounding_leaves() -> None:
+    # The first query of a causal attention sees the first key: its gradient is 0, of terms that are
+    # as large as those of others.
+    torch.manual_seed(0)
+    q, k, v = ((torch.randn(2, 4, 128, 64) / 2 + c).requires_grad_() for c in (0, 0, 4))
+    with record(names={"q": q, "k": k, "v": v}) as recorder:
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        torch.autograd.backward((y * torch.randn_like(y)).sum())
+    tape = recorder.tape
+    steps = [f for f in gw.judge(tape).findings if "ScaledDotProduct" in f.title]
+    sent = {f.tensor_nr: f for f in steps if f.step is Step.BACKWARD}
+    assert {n for n, f in sent.items() if f.comparison.reason == CLOSE} == {0, 1, 2}
+    for finding in (sent[0], sent[1]):
+        array = tape.values[value_of(tape, finding)].array
+        assert array is not None
+        size = 1.01 * finding.comparison.detects
+        assert size < 1e-4 * np.abs(array).max()
+        for place in (0, array.size // 2, array.size - 1):
+            wrong = np.ascontiguousarray(array).copy()
+            wrong.reshape(-1)[place] += size
+            assert found(tape, finding, wrong, size), finding.title
+
+
 def test_infinities_that_cancel_are_added_without_a_warning() -> None:
     x, factors = torch.randn(40, 40, requires_grad=True), torch.ones(40, 40)
     factors[0, 0] = math.inf

@@ -63,7 +63,8 @@ def sums_sent(
     """Return what the numbers of a gradient that was sent to an operand are sums of."""
     came = [values[n] for n in arrived if n is not None]
     if call.base_op.startswith(_CHAINED):
-        return Sums(_CHAIN)
+        at_most = _attended(values, call, form, operand, came[0], norm) if came else 0.0
+        return Sums(_CHAIN, at_most)
     if len(came) != 1:
         return _ALONE
     factors = _factors(values, call, form)
@@ -73,6 +74,31 @@ def sums_sent(
     length = math.prod(came[0].shape) / math.prod(sent.shape)
     size = norm(came[0]) / math.sqrt(math.prod(sent.shape)) if operand == ADDED else 0.0
     return Sums(length, size)
+
+
+def _attended(
+    values: Sequence[Value],
+    call: Call,
+    form: Form,
+    operand: str,
+    came: Value,
+    norm: Callable[[Value], float],
+) -> float:
+    """Return how large attention's gradient of a query or key is where one weight is nearly 1.
+
+    It is what g v^T has above its mean under the weights, which is nothing then, but for what
+    rounding leaves of g v^T itself; times the scale and the other of the two.
+    """
+    given = dict(zip(form.rule.operands, form.positional, strict=True))
+    other = {"q": "k", "k": "q"}.get(operand)
+    if other is None or not {other, "v"} <= given.keys():
+        return 0.0
+    arguments = [call.arguments[given[name]] for name in ("v", other)]
+    factors = [came, *(values[a.value] for a in arguments if isinstance(a, Ref))]
+    scale = call.arguments.get("scale")
+    factor = abs(scale) if isinstance(scale, (int, float)) else factors[-1].shape[-1] ** -0.5
+    middle = math.prod(norm(value) / math.sqrt(math.prod(value.shape)) for value in factors)
+    return factor * math.sqrt(came.shape[-1]) * middle
 
 
 def _factors(values: Sequence[Value], call: Call, form: Form) -> dict[str, Value]:
