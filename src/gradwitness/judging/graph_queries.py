@@ -33,8 +33,8 @@ def ancestors(tape: Tape, targets: set[int]) -> set[int]:
     return ancestors
 
 
-def leaves_behind(tape: Tape, nodes: Iterable[int], without: Iterable[Edge] = ()) -> set[int]:
-    """Return the leaves that some nodes send gradients to, without those behind some edges alone.
+def behind(tape: Tape, nodes: Iterable[int], without: Iterable[Edge] = ()) -> set[int]:
+    """Return some nodes and all that they send gradients to, but not along some edges.
 
     These are told by identity: equal ones of other inputs are followed.
     """
@@ -46,6 +46,12 @@ def leaves_behind(tape: Tape, nodes: Iterable[int], without: Iterable[Edge] = ()
         new = dict.fromkeys(e.node for e in onward if e.node not in found)
         found |= new.keys()
         waiting += new
+    return found
+
+
+def leaves_behind(tape: Tape, nodes: Iterable[int], without: Iterable[Edge] = ()) -> set[int]:
+    """Return the leaves among the nodes that are `behind` some."""
+    found = behind(tape, nodes, without)
     return {leaf for n in found if (leaf := tape.nodes[n].leaf) is not None}
 
 

@@ -29,6 +29,7 @@ from gradwitness.judging.conclusion import (
 )
 from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import Finding, Report, Step
+from gradwitness.judging.graph_queries import behind
 from gradwitness.judging.left_out import Drawn
 from gradwitness.judging.looks.fast import Fast
 from gradwitness.judging.looks.projecting import Projecting, elsewhere
@@ -160,8 +161,10 @@ class Judge:
                 self._tape, self._records, sweep, roots, limited_to, self._functions, self._looks
             )
         if self._shown is None:
-            reached = partial(_reached, self._tape, [edge.node for edge, _ in roots])
-            shown = progress("judging", reached, "nodes", self.so_far)
+            nodes = [edge.node for edge, _ in roots]
+            shown = progress(
+                "judging", lambda: len(behind(self._tape, nodes)), "nodes", self.so_far
+            )
             self._advance = self._bars.enter_context(shown)
             self._shown = sweep
 
@@ -316,17 +319,6 @@ class Judge:
 
 def _until_now(finding: Finding) -> Verdict:
     return Verdict.INCONCLUSIVE if isinstance(finding, Accused) else finding.verdict
-
-
-def _reached(tape: Tape, nodes: list[int]) -> int:
-    """Return how many nodes a pass from some reaches."""
-    seen = dict.fromkeys(nodes)
-    waiting = [*seen]
-    for node in waiting:
-        new = {e.node for e in tape.nodes[node].edges if e is not None and e.node not in seen}
-        seen.update(dict.fromkeys(new))
-        waiting += new
-    return len(seen)
 
 
 def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:

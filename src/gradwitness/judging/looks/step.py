@@ -51,12 +51,7 @@ class Step:
     def __init__(self, values: Sequence[Value], call: Call, form: Form) -> None:
         self.call, self.form, self.rule = call, form, form.rule
         self._schema = dict(zip(form.rule.operands, form.positional, strict=True))
-        arguments = {name: call.arguments[schema] for name, schema in self._schema.items()}
-        self.operands = {
-            name: values[argument.value]
-            for name, argument in arguments.items()
-            if isinstance(argument, Ref)
-        }
+        self.operands = operands_of(values, call, form)
         self.outputs = [None if n is None else values[n] for n in call.outputs]
 
     @property
@@ -103,6 +98,13 @@ class Step:
         tape = Tape(values=small, calls=(), nodes=(), sweeps=())
         call = replace(self.call, arguments=arguments, outputs=outputs)
         return SmallStep(tape, call, wide(tape))
+
+
+def operands_of(values: Sequence[Value], call: Call, form: Form) -> dict[str, Value]:
+    """Return the tensors among a call's operands, by the rule's names."""
+    given = zip(form.rule.operands, form.positional, strict=True)
+    arguments = ((name, call.arguments[schema]) for name, schema in given)
+    return {name: values[a.value] for name, a in arguments if isinstance(a, Ref)}
 
 
 def step_of(values: Sequence[Value], call: Call) -> Step:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.looks.step import operands_of
 from gradwitness.rules.registry import ADDED
 from gradwitness.tape import Ref
 
@@ -89,12 +90,11 @@ def _attended(
     It is what g v^T has above its mean under the weights, which is nothing then, but for what
     rounding leaves of g v^T itself; times the scale and the other of the two.
     """
-    given = dict(zip(form.rule.operands, form.positional, strict=True))
+    operands = operands_of(values, call, form)
     other = {"q": "k", "k": "q"}.get(operand)
-    if other is None or not {other, "v"} <= given.keys():
+    if other is None or not {other, "v"} <= operands.keys():
         return 0.0
-    arguments = [call.arguments[given[name]] for name in ("v", other)]
-    factors = [came, *(values[a.value] for a in arguments if isinstance(a, Ref))]
+    factors = [came, operands["v"], operands[other]]
     scale = call.arguments.get("scale")
     factor = abs(scale) if isinstance(scale, (int, float)) else factors[-1].shape[-1] ** -0.5
     middle = math.prod(norm(value) / math.sqrt(math.prod(value.shape)) for value in factors)
@@ -105,12 +105,8 @@ def _factors(values: Sequence[Value], call: Call, form: Form) -> dict[str, Value
     """Return the factors of a product, by the rule's name; none if it is another operation."""
     if form.rule.name not in PRODUCTS:
         return {}
-    factors = {}
-    for name, schema in zip(form.rule.operands, form.positional, strict=True):
-        argument = call.arguments[schema]
-        if name != ADDED and isinstance(argument, Ref):
-            factors[name] = values[argument.value]
-    return factors
+    operands = operands_of(values, call, form)
+    return {name: value for name, value in operands.items() if name != ADDED}
 
 
 def _products(

@@ -19,6 +19,7 @@ from gradwitness._printable import listed
 from gradwitness.engine.custom_forwards import edge_value, with_detached
 from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
 from gradwitness.judging.between_inputs import BETWEEN
+from gradwitness.judging.graph_queries import behind
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.sight import (
@@ -213,7 +214,7 @@ class _Flow:
         self._takers = takers(tape)
         # A hook on a gradient may add what is missing, as implicit layers do; it has its own note.
         hooked = {edge.node for edge, _ in sweep.hooks if tape.nodes[edge.node].leaf is None}
-        self._ran = {run.node for run in sweep.node_runs} - _behind(tape, hooked)
+        self._ran = {run.node for run in sweep.node_runs} - behind(tape, hooked)
         self._inside = followed.union(inner_calls(tape))
         outputs = {tape.nodes[edge.node].outputs[edge.index] for edge, _ in sweep.roots}
         self._wanted = needed(tape, outputs.union(*returned.values()))
@@ -383,14 +384,4 @@ def _used_gradients(tape: Tape) -> set[int | None]:
         added = [(Edge(update.node, 0), update.after) for update in sweep.leaves]
         returned = [*sweep.captured, *arrived, *added]
         found |= {tape.nodes[e.node].outputs[e.index] for e, n in returned if n in used}
-    return found
-
-
-def _behind(tape: Tape, nodes: set[int]) -> set[int]:
-    """Return some nodes and all that they send gradients to."""
-    found, waiting = set(nodes), list(nodes)
-    for node in waiting:
-        further = {edge.node for edge in tape.nodes[node].edges if edge is not None} - found
-        found |= further
-        waiting += further
     return found
