@@ -203,8 +203,10 @@ def test_faults_of_other_steps_are_found_where_a_look_falls(piece: str) -> None:
         if passed_on or (wrong.ndim < 2 and piece != "everywhere"):
             continue
         part = PIECES[piece](wrong)
-        part += np.float32(1e6 if piece == "far beyond" else 1.01 * finding.comparison.detects)
-        assert found(tape, finding, wrong), finding.title
+        size = 1e6 if piece == "far beyond" else 1.01 * finding.comparison.detects
+        part += np.float32(size)
+        assert not 0 < detected(tape, finding, wrong) <= size, finding.title
+        assert found(tape, finding, wrong, size), finding.title
 
 
 def test_moved_numbers_are_held_bit_for_bit() -> None:

@@ -23,15 +23,16 @@ from gradwitness.judging.looks.sampled import (
     along,
     brought,
     is_few,
+    near,
     sample_size,
 )
 from gradwitness.judging.looks.some import gradient_at, results_at
 from gradwitness.judging.looks.step import Formless, Step
-from gradwitness.judging.looks.sums import PRODUCTS
+from gradwitness.judging.looks.sums import PRODUCTS, Sums, sums_made, sums_sent
 from gradwitness.rules.user_rules import is_own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from gradwitness.engine.floats import Arithmetic
     from gradwitness.engine.forms import Form
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 _UNLIKE = 2.0
 # Bounds cost so many times the numbers: of a larger share than this, more than the whole without.
 _DEAR = 1 / 12
+# A larger share costs about what the whole does.
+_MOST = 1 / 2
 # So many numbers are compared in the time that a sample takes, or a projection, however small: of
 # what goes by element and of products, and of rows, which cost more to sample.
 _SMALL, _OF_ROWS = 2**14, 2**17
@@ -70,17 +73,16 @@ class Fast(Projecting):
         arithmetic = adding(value.dtype)
         parts = [self._tape.values[n] for n in terms]
 
-        def some(places: Scattered | Along) -> list[tuple[Role, Any, Any, Value]]:
+        def some(places: Scattered | Along, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
             part = brought(places)
             arrays = [part(0, term)[0] for term in parts]
             if any(array is None for array in arrays):
                 raise Unjudgeable("not recorded")
-            total = added(
-                [Bounded(wide(array), arithmetic) for array in arrays if array is not None]
-            )
+            exact: list[Any] = [wide(array) for array in arrays if array is not None]
+            total = added([Bounded(array, arithmetic) for array in exact]) if bounded else sum(exact)
             return [(0, part(0, value)[0], total, value)]
 
-        found = self._sampled(value.shape, some)
+        found = self._sampled(value.shape, some, Sums(len(terms)))
         return None if found is None else found[0][1]
 
     def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
@@ -96,9 +98,10 @@ class Fast(Projecting):
             return super()._parts(step)
         some, first = results_at(step), step.outputs[0]
         assert first is not None  # noqa: S101 (else there is nothing to look at)
+        sums = sums_made(self._tape.values, step.call, step.form, self._norm)
         if step.form.by_element:
-            return self._sampled(first.shape, some)
-        return self._judged(some, *self._drawn(step, "", first))
+            return self._sampled(first.shape, some, sums)
+        return self._judged(some, *self._drawn(step, "", first), sums)
 
     def _gradient(
         self,
@@ -117,39 +120,67 @@ class Fast(Projecting):
             return None
         first = step.outputs[0]
         some = gradient_at(step, name, input_nr, arrived, arithmetic, value)
+        came = [None if v is None else v.id for v in arrived]
+        sums = sums_sent(self._tape.values, step.call, step.form, name, came, value, self._norm)
         if step.form.by_element and first is not None and first.shape == value.shape:
-            found = self._sampled(value.shape, some)
+            found = self._sampled(value.shape, some, sums)
             return None if found is None else found[0][1]
-        found = self._judged(some, *self._drawn(step, name, value))
+        found = self._judged(some, *self._drawn(step, name, value), sums)
         return None if found is None else found[0][1]
 
     def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Along, float]:
         drawn = along(step, target, self._random)
         # Of few numbers made of many, as the gradient of a norm's weight, none is left out.
         few = is_few(math.prod(judged.shape)) and drawn[1] < 1
-        if (few or drawn[1] > _DEAR) and is_clear(judged):
+        if (few or drawn[1] > _MOST) and is_clear(judged):
             raise Formless
         return drawn
 
     def _sampled(
-        self, shape: tuple[int, ...], some: Evaluate
+        self, shape: tuple[int, ...], some: Evaluate, sums: Sums
     ) -> list[tuple[int, Comparison]] | None:
         share = min(1.0, sample_size(math.prod(shape)) / max(1, math.prod(shape)))
-        return self._judged(some, Scattered.drawn(self._random, shape), share)
+        places = Scattered.drawn(self._random, shape)
+        return self._judged(some, places, share, sums)
 
     def _judged(
-        self, some: Evaluate, places: Scattered | Along, share: float
+        self, some: Evaluate, places: Scattered | Along, share: float, sums: Sums
     ) -> list[tuple[int, Comparison]] | None:
-        """Compare some numbers of each result; None unless all clearly agree."""
-        found: list[tuple[int, Comparison]] = []
-        for role, numbers, expected, value in some(places):
-            agrees = None if numbers is None else agreement(numbers, expected, value, share)
-            looked = None if agrees is None else self._screened(value, agrees[0])
-            if agrees is None or looked is None:
-                return None
-            found.append((role if isinstance(role, int) else 0, looked))
-            if share < 1 and value.array is not None and peak_of(value.array) > _UNLIKE * agrees[1]:
-                near = places.beside(role, value, int(scalar(np.argmax(np.abs(value.array)))))
-                if self._judged(some, near, 1.0) is None:
+        """Compare some numbers of each result; None unless all clearly agree.
+
+        Their bounds are worked out only where float64 alone does not tell.
+        """
+
+        def close(numbers: Any, expected: Any, value: Value) -> tuple[Comparison, float] | None:
+            return near(numbers, expected, value, share, sums)
+
+        def bounded(numbers: Any, expected: Any, value: Value) -> tuple[Comparison, float] | None:
+            return agreement(numbers, expected, value, share)
+
+        looked = self._compared(some(places, False), close)
+        if looked is None:
+            if _DEAR < share < 1:
+                raise Formless
+            looked = self._compared(some(places, True), bounded)
+        for role, value, _, largest in looked or ():
+            if share < 1 and value.array is not None and peak_of(value.array) > _UNLIKE * largest:
+                at = int(scalar(np.argmax(np.abs(value.array))))
+                beside = places.beside(role, value, at)
+                if self._judged(some, beside, 1.0, sums) is None:
                     return None
+        if looked is None:
+            return None
+        return [(role if isinstance(role, int) else 0, found) for role, _, found, _ in looked]
+
+    def _compared(
+        self, parts: list[tuple[Role, Any, Any, Value]], agrees: Callable[..., Any]
+    ) -> list[tuple[Role, Value, Comparison, float]] | None:
+        """Compare what was computed of each value; None unless all clearly agree."""
+        found = []
+        for role, numbers, expected, value in parts:
+            agreed = None if numbers is None else agrees(numbers, expected, value)
+            looked = None if agreed is None else self._screened(value, agreed[0])
+            if agreed is None or looked is None:
+                return None
+            found.append((role, value, looked, agreed[1]))
         return found

@@ -16,9 +16,11 @@ from gradwitness.engine.distant import on_host, scalars
 from gradwitness.engine.floats import is_inexact, limits, wide
 from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.allowance import allowed, last_rounding, ratio_of
-from gradwitness.judging.comparison import SAMPLED, SHARE
-from gradwitness.judging.looks.close import exact
+from gradwitness.judging.comparison import CANCELS, SAMPLED, SHARE
+from gradwitness.judging.looks.close import Closeness, exact, is_clear
+from gradwitness.judging.looks.norms import norm_of, peak_of
 from gradwitness.judging.looks.step import Formless
+from gradwitness.tape import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.tiling import Shape
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.looks.step import Part, Role, Step
-    from gradwitness.tape import Value
+    from gradwitness.judging.looks.sums import Sums
 
 # A sample has one number in so many of the whole, but at least and at most ...
 _ONE_IN, _LEAST, _MOST = 256, 256, 2**14
@@ -175,6 +177,25 @@ def drawn_places(random: np.random.Generator, length: int, share: float) -> NDAr
     if count == length:
         return np.arange(length)
     return np.concatenate([[0], np.sort(random.integers(1, length - 1, count - 2)), [length - 1]])
+
+
+def near(
+    recorded: NDArray[Any], expected: Any, value: Value, share: float, sums: Sums
+) -> tuple[Comparison, float] | None:
+    """Hold some of a value's numbers against float64's; None unless they are near.
+
+    See `Closeness`. Returns their largest magnitude, too.
+    """
+    if recorded.size == 0 or not is_clear(value):
+        return None
+    part = Value(value.id, recorded.shape, value.dtype, recorded)
+    close = Closeness(part, norm_of(recorded), sums)
+    looked = close.result() if close.take(expected) else None
+    if looked is None:
+        return None
+    reason = SAMPLED if share < 1 and looked.reason != CANCELS else looked.reason
+    size = math.prod(value.shape)
+    return replace(looked, index=None, size=size, share=share, reason=reason), peak_of(recorded)
 
 
 def agreement(

@@ -1,4 +1,4 @@
-"""Some numbers of a step, computed with their bounds."""
+"""Some numbers of a step, computed with their bounds or without."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from gradwitness.judging.looks.step import Role, Step
     from gradwitness.tape import Value
 
-# From places to the numbers there: whose they are, as recorded, as they should be, of what value.
-Evaluate: TypeAlias = Callable[[Scattered | Along], "list[tuple[Role, Any, Any, Value]]"]
+# From places, and whether bounds are wanted, to the numbers there: whose they are, as recorded, as
+# they should be, of what value.
+Evaluate: TypeAlias = Callable[[Scattered | Along, bool], "list[tuple[Role, Any, Any, Value]]"]
 
 
 def results_at(step: Step) -> Evaluate:
     """Return what computes the results of a step at places."""
 
-    def some(places: Scattered | Along) -> list[tuple[Role, Any, Any, Value]]:
+    def some(places: Scattered | Along, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
         small = step.on(brought(places), recorded)
-        made = evaluate(small.tape, small.call, small.lookup, bounded=True)
+        made = evaluate(small.tape, small.call, small.lookup, bounded=bounded)
         return [
             (place, small.tape.values[n or 0].array, result, value)
             for place, (n, result, value) in enumerate(
@@ -51,12 +52,16 @@ def gradient_at(
     """Return what computes the gradient of a step's operand at places."""
     wanted = [k == input_nr for k in range(len(step.inputs()))]
 
-    def some(places: Scattered | Along) -> list[tuple[Role, Any, Any, Value]]:
+    def some(places: Scattered | Along, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
         part = brought(places)
         small = step.on(part, recorded)
         parts = [None if v is None else part(k, v)[0] for k, v in enumerate(arrived)]
-        incoming = [None if p is None else Bounded(wide(p), arithmetic) for p in parts]
-        made = vjp(small.tape, small.call, incoming, small.lookup, arithmetic, wanted)
+        incoming = [None if p is None else wide(p) for p in parts]
+        if not bounded:
+            made = vjp(small.tape, small.call, incoming, small.lookup, None, wanted)
+        else:
+            exact = [None if g is None else Bounded(g, arithmetic) for g in incoming]
+            made = vjp(small.tape, small.call, exact, small.lookup, arithmetic, wanted)
         return [(name, part(name, sent)[0], made[input_nr], sent)]
 
     return some

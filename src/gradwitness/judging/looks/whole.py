@@ -318,7 +318,7 @@ class Whole:
             some = bounded()
         except Formless:
             return None
-        for _, numbers, expected, value in some(Scattered(close.value.shape, left)):
+        for _, numbers, expected, value in some(Scattered(close.value.shape, left), True):
             if value.id == close.value.id and numbers is not None:
                 agrees = agreement(numbers, expected, value, 1.0)
                 return None if agrees is None else together(looked, agrees[0])
