@@ -91,7 +91,8 @@ class Value:
     sparse: int = 0
 
     def __post_init__(self) -> None:
-        _fit_to_show(self, "name")
+        if self.name:
+            _fit_to_show(self, "name")
 
 
 @record(frozen=True, slots=True)

@@ -22,11 +22,11 @@ from gradwitness.capture.source import (
     is_skipped,
     tensors_in,
 )
-from gradwitness.capture.uses import taken_results, used_by_rule
+from gradwitness.capture.uses import uses
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
     from types import FrameType
 
     from gradwitness.capture.border import Border
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gradwitness.capture.retention import Retention
     from gradwitness.capture.schemas import Operation
     from gradwitness.capture.source import ModuleTrail
+    from gradwitness.capture.uses import Uses
     from gradwitness.capture.values import ValueStore
 
 
@@ -104,8 +105,8 @@ class DispatchRecorder(Mode):
         self._trail = trail
         self._retention = retention
         self._audience = audience
-        self._open: dict[int, tuple[int | None, ...]] = {}
-        self._judged: Iterable[int | None] = ()
+        self._open: dict[int, list[int]] = {}
+        self._judged: Iterable[int] = ()
         self._arrivals = Arrivals(values)
         # Views taken after a write to their base, not yet written down as calls.
         self._shown: list[int] = []
@@ -115,59 +116,36 @@ class DispatchRecorder(Mode):
         self.read: set[Any] = set()
         # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
-        # By operation: the arguments and results that judging its node uses; None for all.
-        self._used: dict[tuple[str, int, int], tuple[Collection[str], Collection[int]] | None] = {}
-        # By operation: which of its results a replay takes from the record.
-        self._replayed: dict[tuple[str, int], Collection[int]] = {}
+        # By operation, number of arguments, and number of results.
+        self._uses: dict[tuple[str, int, int], Uses] = {}
 
-    def add(self, draft: CallDraft, operands: Iterable[int]) -> int:
-        """Write a call down, hold its values for its possible node, and tell the observer."""
+    def add(self, draft: CallDraft, operands: Iterable[int], *, closed: bool = False) -> int:
+        """Write a call down, hold its values for its possible node, and tell the observer.
+
+        If it is ``closed``, no backward pass will need them.
+        """
         number = len(self.calls)
         self.calls.append(draft)
-        now = {*operands, *draft.outputs, draft.base}
-        self._open[number] = (*self._used_by_node(draft, now), *self._needed)
+        key, retention = (draft.op, len(draft.arguments), len(draft.outputs)), self._retention
+        used = self._uses.get(key)
+        if used is None:
+            used = self._uses[key] = uses(draft.finish(number, None))
+        now = {n for n in (*operands, *draft.outputs, draft.base) if n is not None}
+        later = [*used.by_node(draft, now), *self._needed]
         self._needed = []
         # With gradients off, too: a solver's steps may have to be differentiated as a whole.
-        self._retention.last(self._open[number] if draft.grad_enabled else now)
-        self._retention.start_from(self._taken(draft))
-        self._retention.hold(now)
-        self._retention.hold(self._open[number])
+        retention.last(later if draft.grad_enabled else now)
+        retention.start_from([draft.outputs[k] for k in used.taken])
+        retention.hold((*now, *later))
         self._audience.tell(lambda observer: observer.called(number))
         # The previous call is judged and autograd has given its results their history: free what
         # its node will not use.
-        self._free_judged()
+        retention.drop(self._judged)
         self._judged = now
+        self._open[number] = later
+        if closed:
+            self.close(number)
         return number
-
-    def _used_by_node(self, draft: CallDraft, now: set[int | None]) -> set[int | None]:
-        """Return the values that judging a call's node will use: all, if there is no rule."""
-        # What was changed in place may get another history with the next change.
-        if draft.writes:
-            return now
-        arguments, outputs = draft.arguments, draft.outputs
-        key = draft.op, len(arguments), len(outputs)
-        if key not in self._used:
-            self._used[key] = used_by_rule(draft)
-        used = self._used[key]
-        if used is None:
-            return now
-        names, results = used
-        return {
-            *[n for name in names for n in references(arguments[name])],
-            *[outputs[k] for k in results],
-            draft.base,
-        }
-
-    def _taken(self, draft: CallDraft) -> Iterable[int | None]:
-        """Return the results that a replay takes from the record, or may have to."""
-        key = draft.op, len(draft.outputs)
-        if key not in self._replayed:
-            self._replayed[key] = taken_results(draft)
-        return [draft.outputs[k] for k in self._replayed[key]]
-
-    def _free_judged(self) -> None:
-        self._retention.drop(self._judged)
-        self._judged = ()
 
     def views_are_known(self) -> None:
         """Free views held until the calls that made them were written down."""
@@ -179,7 +157,8 @@ class DispatchRecorder(Mode):
         self._retention.drop(self._open.pop(number, ()))
         self.applications.forget(number)
         if number == len(self.calls) - 1:
-            self._free_judged()
+            self._retention.drop(self._judged)
+            self._judged = ()
 
     def hands_out(self, name: str, tensor: torch.Tensor) -> None:
         """Record, as a call without a result, that numbers are taken out of torch."""
@@ -196,7 +175,7 @@ class DispatchRecorder(Mode):
             self._goes_out(name, Ref(self._values.of(tensor)), alone=True)
 
     def _goes_out(self, name: str, tensor: Argument, *, alone: bool = False) -> None:
-        number = self.add(
+        self.add(
             CallDraft(
                 op=f"{OUTSIDE}{name}",
                 arguments={"self": tensor},
@@ -210,9 +189,8 @@ class DispatchRecorder(Mode):
                 source=self._trail.here(),
             ),
             references(tensor),
+            closed=alone,
         )
-        if alone:
-            self.close(number)
 
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -316,7 +294,7 @@ class DispatchRecorder(Mode):
         if known.is_collective:
             # For autograd, what arrives outside of it is data.
             seen = begun.tracked or self.applications.running
-        number = self.add(
+        self.add(
             CallDraft(
                 op=known.name,
                 arguments=arguments,
@@ -333,10 +311,9 @@ class DispatchRecorder(Mode):
                 grad_mode=begun.graded,
             ),
             begun.operands,
+            # In a custom function nothing is tracked, but everything is differentiated.
+            closed=not (begun.tracked if begun.graded else seen),
         )
-        # In a custom function nothing is tracked, but everything is differentiated.
-        if not (begun.tracked if begun.graded else seen):
-            self.close(number)
 
     def received(self, tensor: torch.Tensor) -> bool:
         """Whether other processes sent a tensor's numbers."""

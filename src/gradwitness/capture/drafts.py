@@ -31,22 +31,26 @@ class CallDraft:
     alone: bool = True
     grad_mode: bool = True
     thread: int = field(default_factory=get_ident)
+    finished: Call | None = None
 
     def finish(self, number: int, during: int | None) -> Call:
-        """Return the frozen call."""
-        return Call(
-            number,
-            self.op,
-            self.arguments,
-            self.outputs,
-            self.writes,
-            self.is_view,
-            self.node,
-            during,
-            self.source,
-            self.base,
-            self.grad_enabled,
-        )
+        """Return the frozen call, the same until its nodes are other ones."""
+        call = self.finished
+        if call is None or call.node != self.node or call.during != during:
+            call = self.finished = Call(
+                number,
+                self.op,
+                self.arguments,
+                self.outputs,
+                self.writes,
+                self.is_view,
+                self.node,
+                during,
+                self.source,
+                self.base,
+                self.grad_enabled,
+            )
+        return call
 
 
 @dataclass(slots=True, eq=False)

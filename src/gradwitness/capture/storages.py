@@ -11,7 +11,7 @@ import torch
 
 from gradwitness.capture.arrays import bytes_at, is_mirrored, whereabouts
 from gradwitness.capture.devices import copied, handed_over
-from gradwitness.engine.distant import at_hand
+from gradwitness.engine.distant import at_hand, is_distant
 from gradwitness.engine.floats import is_inexact
 from gradwitness.tape import Value
 
@@ -27,7 +27,11 @@ _FREE: Callable[[int], None] = torch.UntypedStorage._free_weak_ref
 
 @dataclass(slots=True, eq=False)
 class Draft:
-    """A value while it is being recorded: its array may yet be replaced by a copy."""
+    """A value while it is being recorded: its array may yet be replaced by a copy.
+
+    Only `put` and `lose` change the array, so that none outlives it in ``shown``: the value as
+    somebody has last asked for it.
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -42,6 +46,15 @@ class Draft:
     freed: bool = False
     sparse: int = 0
     objects: tuple[int, ...] = ()  # the tensors that are held for it, by id
+    shown: Value | None = None
+
+    def put(self, array: NDArray[np.generic] | None, *, copied: bool = False) -> None:
+        """Set the array, in memory that the program may overwrite or in its own."""
+        self.array, self.copied, self.shown = array, copied, None
+
+    def lose(self) -> None:
+        """Be without an array: its memory changed before it could be read."""
+        self.array, self.freed, self.shown = None, True, None
 
     def is_start(self, *, saved: bool, sent: bool) -> bool:
         """Whether a replay takes it from the record: it was made neither in the block nor a pass.
@@ -55,17 +68,24 @@ class Draft:
 
     def read(self, tensor: torch.Tensor) -> None:
         """Take a tensor's numbers, from its memory or a copy."""
-        self.array, self.freed = handed_over(tensor), False
+        array, self.freed = handed_over(tensor), False
         # The array of a lazy view is a copy: its memory holds other numbers.
         self.mirrored = is_mirrored(tensor)
         # So is what was brought to the host from elsewhere.
-        self.copied = isinstance(self.array, np.ndarray) and not tensor.is_cpu
+        self.put(array, copied=isinstance(array, np.ndarray) and not tensor.is_cpu)
 
     def value(self, number: int) -> Value:
         """Return it as it is now."""
-        at = None if self.mirrored else self.layout
-        named = self.name, self.leaf, self.freed, self.sparse
-        return at_hand(Value(number, self.shape, self.dtype, self.array, at, *named))
+        shown, name, leaf = self.shown, self.name, self.leaf
+        if shown is None or shown.name is not name or shown.requires_grad is not leaf:
+            at = None if self.mirrored else self.layout
+            rest = name, leaf, self.freed, self.sparse
+            shown = Value(number, self.shape, self.dtype, self.array, at, *rest)
+            if is_distant(self.array):
+                # Once its numbers have come to the host, they stay there as long as it lives.
+                return at_hand(shown)
+            self.shown = shown
+        return shown
 
 
 @dataclass(slots=True, eq=False)
@@ -125,7 +145,7 @@ class Storage:
 
     def wait(self, draft: Draft, tensor: torch.Tensor) -> None:
         """Leave a value unread for now."""
-        draft.array, draft.freed = None, True
+        draft.lose()
         self.waiting = (*self.waiting, (draft, tensor))
 
     def settle(self) -> None:
@@ -157,7 +177,7 @@ def drop(storage: Storage) -> None:
     """Drop the values of a storage that were not copied before its memory changed."""
     for draft in storage.drafts:
         if not (draft.copied or draft.mirrored):
-            draft.array, draft.freed = None, True
+            draft.lose()
     storage.drafts = ()
     storage.waiting = ()
     storage.epoch += 1
@@ -167,8 +187,7 @@ def keep_copy(draft: Draft) -> None:
     """Give a value an array of its own."""
     if draft.array is None or draft.copied:
         return
-    draft.array = copied(draft.array)
-    draft.copied = True
+    draft.put(copied(draft.array), copied=True)
 
 
 def keep_copies(drafts: list[Draft], memory: NDArray[np.uint8] | None) -> None:
@@ -184,8 +203,10 @@ def keep_copies(drafts: list[Draft], memory: NDArray[np.uint8] | None) -> None:
         copy.flags.writeable = False
         for draft, array, layout in lying:
             first = 0 if layout is None else layout.offset * array.itemsize
-            draft.array = np.ndarray(array.shape, array.dtype, copy, first, array.strides)
-            draft.copied = True
+            own: NDArray[np.generic] = np.ndarray(
+                array.shape, array.dtype, copy, first, array.strides
+            )
+            draft.put(own, copied=True)
     for draft in drafts:
         keep_copy(draft)
 

@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradwitness.engine.binding import vjp_arguments
 from gradwitness.rules import find
 from gradwitness.rules.graph_terms import SOURCES
+from gradwitness.tape import Ref, references
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from gradwitness.capture.drafts import CallDraft
+    from gradwitness.tape import Call
 
 
-def used_by_rule(draft: CallDraft) -> tuple[Collection[str], Collection[int]] | None:
-    """Return the arguments and results that an operation's derivatives use; None for all."""
-    call = draft.finish(0, None)
-    rule = find(call.base_op)
-    if rule is None or rule.given:
-        return None
-    count = len(draft.outputs)
-    return vjp_arguments(rule, call), [k for k in range(count) if rule.keeps(k, count)]
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """The same for all calls of an operation with so many arguments and results.
+
+    Attributes
+    ----------
+    names, results : collections or None
+        The arguments and results that its derivatives use; None for all.
+    taken : collection of int
+        The results that a replay takes from the record, or may have to.
+    """
+
+    names: Collection[str] | None
+    results: Collection[int]
+    taken: Collection[int]
+
+    def by_node(self, draft: CallDraft, now: set[int]) -> set[int]:
+        """Return which of a call's values judging its node will use."""
+        # What was changed in place may get another history with the next change.
+        if self.names is None or draft.writes:
+            return now
+        used: set[int | None] = {draft.outputs[k] for k in self.results}
+        for name in self.names:
+            argument = draft.arguments[name]
+            if type(argument) is Ref:
+                used.add(argument.value)
+            elif type(argument) is tuple:
+                used.update(references(argument))
+        used.add(draft.base)
+        return now & used
 
 
-def taken_results(draft: CallDraft) -> Collection[int]:
-    """Return which results of an operation a replay takes from the record, or may have to."""
-    base, several = draft.finish(0, None).base_op, len(draft.outputs)
-    rule = find(base)
-    if rule is None or base in SOURCES:
-        return range(several)
+def uses(call: Call) -> Uses:
+    """Return what later steps use of an operation."""
+    rule, several = find(call.base_op), len(call.outputs)
+    if rule is None:
+        return Uses(None, (), range(several))
     if rule.given:
-        return [k for k in rule.given.values() if k < several]
-    # Of a kernel's further results, the rule may compute none.
-    further = range(1, 1 if draft.is_view or draft.writes else several)
-    return [k for k in further if rule.keeps(k, several)]
+        names, results = None, []
+        taken = [k for k in rule.given.values() if k < several]
+    else:
+        names = vjp_arguments(rule, call)
+        results = [k for k in range(several) if rule.keeps(k, several)]
+        # Of a kernel's further results, the rule may compute none.
+        taken = [k for k in results if k and not (call.is_view or call.writes)]
+    return Uses(names, results, range(several) if call.base_op in SOURCES else taken)

@@ -173,8 +173,7 @@ class ValueStore:
         touched: dict[int, Storage] = {}
         for number in numbers:
             draft = self._drafts[number]
-            draft.array = None
-            draft.copied = False
+            draft.put(None)
             for key in draft.objects:
                 known = self._by_object.get(key)
                 if known is not None and known.value == number:
@@ -369,8 +368,8 @@ class ValueStore:
         """Give a value its array; return the storage that it lies in."""
         if not is_plain(tensor):
             if is_sparse(tensor):
-                draft.array, draft.sparse = dense(tensor)
-                draft.copied = True
+                numbers, draft.sparse = dense(tensor)
+                draft.put(numbers, copied=True)
             return storage
         storage = storage or self._new_storage(tensor)
         if storage.memory is None:
@@ -380,7 +379,7 @@ class ValueStore:
         offset, strides = int(tensor.storage_offset()), tuple(tensor.stride())
         draft.layout = Layout(storage.number, offset, strides)
         if storage.bytes is not None and not is_mirrored(tensor):
-            draft.array = lying_in(storage.bytes, tensor.dtype, draft.shape, offset, strides)
+            draft.put(lying_in(storage.bytes, tensor.dtype, draft.shape, offset, strides))
         if draft.array is None:
             draft.read(tensor)
         draft.epoch = storage.epoch
