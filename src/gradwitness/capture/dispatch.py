@@ -26,13 +26,13 @@ from gradwitness.capture.uses import uses
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from types import FrameType
 
     from gradwitness.capture.border import Border
     from gradwitness.capture.observer import Audience
     from gradwitness.capture.retention import Retention
-    from gradwitness.capture.schemas import Operation
+    from gradwitness.capture.schemas import Operation, Parameter
     from gradwitness.capture.source import ModuleTrail
     from gradwitness.capture.uses import Uses
     from gradwitness.capture.values import ValueStore
@@ -58,11 +58,11 @@ class _Begun:
     ----------
     node : Node or None
         Whose backward makes the call.
-    graded, tracked : bool
-        Whether grad mode is on; whether an argument has a gradient.
+    graded, recorded, tracked : bool
+        Whether grad mode is on; whether it is written down; whether an argument has a gradient.
     operands : list of int
-    targets, changed : list of Tensor
-        The arguments that it is said to write to, by the names ``written``; all that it changes.
+    targets, further : sequence of Tensor
+        The arguments that it is said to write to, by the names ``written``; what else it changes.
     live : dict
         The arguments themselves, where the schema does not say all.
     """
@@ -70,13 +70,14 @@ class _Begun:
     operation: Operation
     node: Any
     graded: bool
+    recorded: bool
+    written: tuple[str, ...]
     tracked: bool = False
     arguments: dict[str, Argument] = field(default_factory=dict)
     operands: list[int] = field(default_factory=list)
     targets: list[torch.Tensor] = field(default_factory=list)
-    changed: list[torch.Tensor] = field(default_factory=list)
-    written: list[str] = field(default_factory=list)
-    live: dict[str, Any] = field(default_factory=dict)
+    further: Sequence[torch.Tensor] = ()
+    live: dict[str, Any] | None = None
 
 
 class DispatchRecorder(Mode):
@@ -217,107 +218,98 @@ class DispatchRecorder(Mode):
         # or in the forward of a custom function that is applied there.
         applied = not graded and (node is None or is_innermost_function())
         recorded = applied or graded or (known.is_collective and _is_custom_backward(node))
-        begun = _Begun(known, node, graded)
-        if recorded or known.may_write:
-            self._bind(begun, args, kwargs, recorded=recorded)
+        if func is _SUM and node is not None and _called_by_engine():
+            self.summed = True
+        if not (recorded or known.may_write):
+            return None
+        begun = _Begun(known, node, graded, recorded, known.writes)
+        self._bind(begun, args, kwargs)
         if known.is_peculiar:
-            self._look_closer(begun, known.arguments(args, kwargs), recorded=recorded)
+            self._look_closer(begun, known.arguments(args, kwargs))
         if applied:
             # Before it runs, since it may write to the function's arguments.
             self._needed += self.applications.note(len(self.calls))
-        for tensor in begun.changed:
+        for tensor in (*begun.targets, *begun.further):
             self._values.before_write(tensor)
-        if func is _SUM and node is not None and _called_by_engine():
-            self.summed = True
         return begun if recorded else None
 
-    def _bind(self, begun: _Begun, args: Any, kwargs: Any, *, recorded: bool) -> None:
+    def _bind(self, begun: _Begun, args: Any, kwargs: Any) -> None:
         """Go through a call's arguments, and write them down."""
-        given = len(args)
+        given, arguments = len(args), begun.arguments
         for index, parameter in enumerate(begun.operation.parameters):
             name = parameter.name
-            if index < given:
-                argument = args[index]
+            argument = args[index] if index < given else kwargs.get(name, parameter.default)
+            if argument is None or (type(argument) in _ATOMS and not parameter.is_tensor):
+                arguments[name] = argument
             else:
-                argument = kwargs.get(name, parameter.default) if kwargs else parameter.default
-            written: Argument
-            if isinstance(argument, torch.Tensor):
-                begun.tracked = begun.tracked or argument.requires_grad
-                if parameter.writes:
-                    begun.targets.append(argument)
-                written = self._operand(begun, argument) if recorded else None
-            elif argument is None or (type(argument) in _ATOMS and not parameter.is_tensor):
-                written = argument
-            else:
-                argument = parameter.meant(argument)
-                for tensor in tensors_in(argument):
-                    begun.tracked = begun.tracked or tensor.requires_grad
-                    if parameter.writes:
-                        begun.targets.append(tensor)
-                written = self._argument(begun, argument) if recorded else None
-            if parameter.writes:
-                begun.written.append(name)
-            begun.arguments[name] = written
-        begun.changed = begun.targets
+                arguments[name] = self._argument(begun, parameter, parameter.meant(argument))
 
-    def _look_closer(self, begun: _Begun, arguments: dict[str, Any], *, recorded: bool) -> None:
+    def _look_closer(self, begun: _Begun, arguments: dict[str, Any]) -> None:
         """Note what a call's schema does not say."""
         known, begun.live = begun.operation, arguments
-        if recorded and known.func in CONVOLUTIONS and adds_in_parts(arguments):
+        if begun.recorded and known.func in CONVOLUTIONS and adds_in_parts(arguments):
             begun.arguments["in_parts"] = True
         fills = filled(known.name, arguments)
-        begun.written += fills
+        begun.written += tuple(fills)
         begun.targets += [tensor for tensors in fills.values() for tensor in tensors]
-        begun.changed = [*begun.targets, *undeclared_writes(known, arguments)]
+        begun.further = undeclared_writes(known, arguments)
 
     def _write(self, begun: _Begun, result: Any) -> None:
         known, arguments, targets = begun.operation, begun.arguments, begun.targets
-        results = _results(begun, result)
-        if not known.is_collective and all(tensor is None for tensor in results):
+        if known.func in _FROM_STORAGE:
+            # Data from outside: from a DataLoader's worker.
+            return
+        values, results = self._values, _results(begun, result)
+        outputs = tuple([None if t is None else values.made(t) for t in results])
+        if not known.is_collective and outputs.count(None) == len(outputs):
             # No result to check: `item()`, a profiler's mark.
             if known.func is _NUMBER and begun.node is None and not self.applications.running:
                 self._goes_out("item", arguments["self"], alone=True)
             return
-        if known.func in _FROM_STORAGE:
-            # Data from outside: from a DataLoader's worker.
-            return
-        values = self._values
-        outputs = tuple([None if t is None else values.made(t) for t in results])
         sources, made = values.storages(begun.operands), values.storages(outputs)
         base = targets[0]._base if targets else None
         seen = begun.graded or self.applications.running
         if known.is_collective:
-            self._arrivals.collective(known.name, begun.live, results, made, result)
+            self._arrivals.collective(known.name, begun.live or {}, results, made, result)
         received = self._arrivals.follow(sources, made, tracked=begun.tracked)
         for tensor in targets:
             values.balance.settle_in(tensor, received=received)
         if known.is_collective:
             # For autograd, what arrives outside of it is data.
             seen = begun.tracked or self.applications.running
-        self.add(
-            CallDraft(
-                op=known.name,
-                arguments=arguments,
-                outputs=outputs,
-                writes=tuple(begun.written),
-                is_view=not begun.written and not sources.isdisjoint(made),
-                sequence=torch._C._autograd._get_sequence_nr() - 1,
-                grad_enabled=seen,
-                backward_of=begun.node,
-                source=self._trail.here(),
-                # Numbered now, while it holds what this call left.
-                base=None if base is None else values.of(base),
-                alone=begun.graded and _unpacking_hooks() is None,
-                grad_mode=begun.graded,
-            ),
-            begun.operands,
-            # In a custom function nothing is tracked, but everything is differentiated.
-            closed=not (begun.tracked if begun.graded else seen),
+        draft = CallDraft(
+            op=known.name,
+            arguments=arguments,
+            outputs=outputs,
+            writes=begun.written,
+            is_view=not begun.written and not sources.isdisjoint(made),
+            sequence=torch._C._autograd._get_sequence_nr() - 1,
+            grad_enabled=seen,
+            backward_of=begun.node,
+            source=self._trail.here(),
+            # Numbered now, while it holds what this call left.
+            base=None if base is None else values.of(base),
+            alone=begun.graded and _unpacking_hooks() is None,
+            grad_mode=begun.graded,
         )
+        # In a custom function nothing is tracked, but everything is differentiated.
+        closed = not (begun.tracked if begun.graded else seen)
+        self.add(draft, begun.operands, closed=closed)
 
     def received(self, tensor: torch.Tensor) -> bool:
         """Whether other processes sent a tensor's numbers."""
         return self._arrivals.hold(self._values.storages([self._values.of(tensor)]))
+
+    def _argument(self, begun: _Begun, parameter: Parameter, argument: Any) -> Argument:
+        if isinstance(argument, torch.Tensor):
+            begun.tracked = begun.tracked or argument.requires_grad
+            if parameter.writes:
+                begun.targets.append(argument)
+            return self._operand(begun, argument) if begun.recorded else None
+        if isinstance(argument, (list, tuple)):
+            return tuple([self._argument(begun, parameter, element) for element in argument])
+        as_it_is = argument is None or isinstance(argument, (bool, int, float, complex, str))
+        return argument if as_it_is else str(argument)
 
     def _operand(self, begun: _Begun, tensor: torch.Tensor) -> Ref:
         number = self._values.of(tensor)
@@ -327,15 +319,6 @@ class DispatchRecorder(Mode):
             self._retention.hold([number])
             self._shown.append(number)
         return Ref(number)
-
-    def _argument(self, begun: _Begun, argument: Any) -> Argument:
-        if isinstance(argument, torch.Tensor):
-            return self._operand(begun, argument)
-        if isinstance(argument, (list, tuple)):
-            return tuple([self._argument(begun, element) for element in argument])
-        if argument is None or isinstance(argument, (bool, int, float, complex, str)):
-            return argument
-        return str(argument)
 
 
 def _results(begun: _Begun, result: Any) -> list[torch.Tensor | None]:

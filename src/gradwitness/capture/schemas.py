@@ -58,6 +58,8 @@ class Operation:
         Held, so that no other is taken for it.
     keys : tuple of DispatchKey
         Those that torch would not exclude while it runs.
+    writes : tuple of str
+        The arguments that its schema says it writes to.
     is_collective : bool
         Whether it talks to other processes.
     may_write : bool
@@ -70,6 +72,7 @@ class Operation:
     name: str
     parameters: tuple[Parameter, ...]
     keys: tuple[torch._C.DispatchKey, ...]
+    writes: tuple[str, ...]
     is_collective: bool
     may_write: bool
     is_peculiar: bool
@@ -96,12 +99,14 @@ _KNOWN: dict[int, Operation] = {}
 def _read(func: Any) -> Operation:
     name = str(func)
     is_collective = name.startswith(COLLECTIVES)
+    parameters = tuple(map(_parameter, func._schema.arguments))
     is_undeclared = is_collective or name == _RESIZE or func is _BATCH_NORM
     return Operation(
         func,
         name,
-        tuple(map(_parameter, func._schema.arguments)),
+        parameters,
         _keys(func),
+        tuple(parameter.name for parameter in parameters if parameter.writes),
         is_collective,
         is_undeclared or func._schema.is_mutable,
         is_undeclared or func in CONVOLUTIONS,

@@ -43,7 +43,7 @@ class ValueStore:
 
     def __init__(self) -> None:
         self.balance = Balance(self._forget)
-        self._drafts: list[Draft] = []
+        self.drafts: list[Draft] = []
         self._storages: dict[int, Storage] = {}
         self._in_order: list[Storage] = []
         self._by_object: dict[int, Known] = {}
@@ -60,12 +60,12 @@ class ValueStore:
         # A model built inside the block has values already.
         known = self._by_object.get(id(tensor))
         if known is not None and known.tensor() is tensor:
-            self._drafts[known.value].name = name
+            self.drafts[known.value].name = name
 
     def leaf(self, tensor: torch.Tensor) -> int:
         """Return the number of a tensor that collects a gradient, and mark it as a leaf."""
         number = self.of(tensor)
-        self._drafts[number].leaf = True
+        self.drafts[number].leaf = True
         return number
 
     def of(self, tensor: torch.Tensor) -> int:
@@ -79,17 +79,18 @@ class ValueStore:
             and known.epoch == epoch
             and (known.held is tensor or known.tensor() is tensor)
         ):
-            number, draft = known.value, self._drafts[known.value]
+            number, draft = known.value, self.drafts[known.value]
             # Whether it still lies where its value did: ``.data`` may have changed.
             layout = draft.layout
             met = layout is None or (storage is not None and layout.storage == storage.number)
             if met and draft.objects:
                 return number
         if not met:
-            number, last = self._by_key.get(self._key(tensor, storage), (0, -1))
+            key = self._key(tensor, storage)
+            number, last = self._by_key.get(key, (0, -1))
             if last != epoch:
-                return self._new(tensor, storage, made=False)
-            draft = self._drafts[number]
+                return self._new(tensor, storage, made=False, key=key)
+            draft = self.drafts[number]
         self._meet(tensor, draft, number, epoch)
         named = self._names.get(id(tensor))
         if named is not None and not draft.name:
@@ -113,7 +114,9 @@ class ValueStore:
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
             for key in draft.objects:
-                self._remember(self._by_object.get(key))
+                known = self._by_object.get(key)
+                if known is not None:
+                    self._remember(known, storage)
             keep_copy(draft)
         storage.epoch += 1
         storage.waiting = ()
@@ -132,7 +135,7 @@ class ValueStore:
 
     def in_flight(self, tensor: torch.Tensor, is_done: Callable[[], bool]) -> None:
         """Leave a tensor's value unread until what fills its memory is done."""
-        draft, storage = self._drafts[self.of(tensor)], self._storage(tensor)
+        draft, storage = self.drafts[self.of(tensor)], self._storage(tensor)
         if storage is None:
             return
         storage.filling = (*storage.filling, is_done)
@@ -148,7 +151,7 @@ class ValueStore:
     def let_go(self, tensor: torch.Tensor) -> None:
         """Hold a tensor's memory only: torch copies a gradient that somebody else holds."""
         known = self._by_object.pop(id(tensor))
-        draft = self._drafts[known.value]
+        draft = self.drafts[known.value]
         draft.objects = tuple([key for key in draft.objects if key != id(tensor)])
 
     def hold(self, tensor: torch.Tensor) -> None:
@@ -166,31 +169,32 @@ class ValueStore:
         return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
 
     def __len__(self) -> int:
-        return len(self._drafts)
+        return len(self.drafts)
 
     def release(self, numbers: Iterable[int]) -> None:
         """Free values' arrays and the tensors that hold them; the values stay known."""
-        touched: dict[int, Storage] = {}
+        touched: set[Storage] = set()
         for number in numbers:
-            draft = self._drafts[number]
+            draft, storage = self.drafts[number], None
+            if draft.layout is not None:
+                storage = self._in_order[draft.layout.storage]
+                touched.add(storage)
             draft.put(None)
             for key in draft.objects:
                 known = self._by_object.get(key)
                 if known is not None and known.value == number:
-                    self._remember(known)
+                    self._remember(known, storage)
                     # The program may use it again. What is detached from it shares its key.
                     known.let_go()
             draft.objects = ()
-            if draft.layout is not None:
-                touched[draft.layout.storage] = self._in_order[draft.layout.storage]
-        for storage in touched.values():
+        for storage in touched:
             storage.drafts = tuple([d for d in storage.drafts if d.array is not None])
             if not storage.drafts:
                 storage.let_go()
 
     def memory(self, number: int) -> tuple[object, int]:
         """Return a key for the memory that holds a value's array, and its bytes."""
-        draft = self._drafts[number]
+        draft = self.drafts[number]
         if draft.array is None:
             return None, 0
         if draft.copied or draft.layout is None:
@@ -200,13 +204,13 @@ class ValueStore:
 
     def is_start(self, number: int, *, saved: bool, sent: bool) -> bool:
         """Whether a replay takes a value from the record, see `Draft.is_start`."""
-        return self._drafts[number].is_start(saved=saved, sent=sent)
+        return self.drafts[number].is_start(saved=saved, sent=sent)
 
     def foreign(self, values: set[int]) -> set[int]:
         """Return the storages that the program may change: of these values, and from outside."""
         return {
             draft.layout.storage
-            for number, draft in enumerate(self._drafts)
+            for number, draft in enumerate(self.drafts)
             if draft.layout is not None and (number in values or not draft.made)
         }
 
@@ -218,7 +222,7 @@ class ValueStore:
     def own(self, storages: set[int]) -> None:
         """Copy the values in some storages, including views."""
         lying: dict[int, list[Draft]] = {number: [] for number in storages}
-        for draft in self._drafts:
+        for draft in self.drafts:
             if draft.layout is not None and draft.layout.storage in storages:
                 lying[draft.layout.storage].append(draft)
         for number, drafts in lying.items():
@@ -227,12 +231,12 @@ class ValueStore:
 
     def storage(self, value: int) -> int | None:
         """Return the number of a value's storage."""
-        layout = self._drafts[value].layout
+        layout = self.drafts[value].layout
         return layout.storage if layout else None
 
     def storages(self, values: Iterable[int | None]) -> set[int]:
         """Return the numbers of some values' storages."""
-        layouts = [self._drafts[value].layout for value in values if value is not None]
+        layouts = [self.drafts[value].layout for value in values if value is not None]
         return {layout.storage for layout in layouts if layout is not None}
 
     def tensors(self) -> Iterator[tuple[torch.Tensor, int]]:
@@ -264,29 +268,30 @@ class ValueStore:
     def _remember_of(self, tensor: torch.Tensor) -> None:
         known = self._by_object.get(id(tensor))
         if known is not None and known.tensor() is tensor:
-            self._remember(known)
+            self._remember(known, self._storage(tensor))
 
-    def _remember(self, known: Known | None) -> None:
-        """Note the node of a tensor that is about to be overwritten or let go."""
-        tensor = None if known is None else known.tensor()
-        if known is None or tensor is None or not tensor.requires_grad:
+    def _remember(self, known: Known, storage: Storage | None) -> None:
+        """Note the node of a tensor, which lies there, before it is overwritten or let go."""
+        tensor = known.tensor()
+        if tensor is None or not tensor.requires_grad:
             return
-        node = history(tensor) if known.epoch == self._epoch(tensor) else None
+        epoch = _version(tensor) if storage is None else storage.epoch
+        node = history(tensor) if known.epoch == epoch else None
         if node is not None:
             self._past.add(node, tensor.output_nr, known.value)
 
     def is_overwritten(self, number: int) -> bool:
         """Whether a value's memory has been written to since."""
-        draft = self._drafts[number]
+        draft = self.drafts[number]
         layout = draft.layout
         return layout is not None and self._in_order[layout.storage].epoch != draft.epoch
 
     def value(self, number: int) -> Value:
         """Return a value as it is now."""
-        d = self._drafts[number]
-        if d.layout is not None and d.array is not None and not d.copied:
-            look(self._in_order[d.layout.storage])
-        return d.value(number)
+        draft = self.drafts[number]
+        if draft.layout is not None and draft.array is not None and not draft.copied:
+            look(self._in_order[draft.layout.storage])
+        return draft.value(number)
 
     def _storage(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
@@ -322,35 +327,37 @@ class ValueStore:
         at = address(tensor) if storage is None else storage.address
         if at == -1:
             return (self._without_memory.setdefault(tensor, object()),)
-        layout = (tensor.storage_offset(), tensor.stride(), tuple(tensor.shape))
-        return (at, *layout, dtype_name(tensor), tensor.is_conj(), tensor.is_neg())
+        shape, strides, first = tensor.shape, tensor.stride(), tensor.storage_offset()
+        return (at, first, strides, shape, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
-    def _new(self, tensor: torch.Tensor, storage: Storage | None, *, made: bool) -> int:
-        number = len(self._drafts)
+    def _new(
+        self,
+        tensor: torch.Tensor,
+        storage: Storage | None,
+        *,
+        made: bool,
+        key: tuple[Any, ...] | None = None,
+    ) -> int:
+        number = len(self.drafts)
         named = self._names.get(id(tensor))
         draft = Draft(
-            shape=shape_of(tensor),
-            dtype=dtype_name(tensor),
-            array=None,
-            layout=None,
-            made=made,
+            shape_of(tensor),
+            dtype_name(tensor),
+            None,
+            None,
+            made,
             # Inside the call that makes it, a tensor has no history yet, so only tensors from
             # outside are known to be leaves.
-            leaf=not made and tensor.is_leaf and tensor.requires_grad,
-            name=named[1] if named else "",
+            not made and tensor.is_leaf and tensor.requires_grad,
+            named[1] if named else "",
         )
+        key = key or self._key(tensor, storage)
         storage = self._attach(draft, tensor, storage)
         epoch = _version(tensor) if storage is None else storage.epoch
-        self._drafts.append(draft)
+        self.drafts.append(draft)
         known = self._meet(tensor, draft, number, epoch)
         if made and tensor._base is not None:
             known.let_go()
-        layout = draft.layout
-        if storage is None or layout is None or draft.mirrored:
-            key = self._key(tensor, storage)
-        else:
-            at, strides = storage.address, layout.strides
-            key = (at, layout.offset, strides, draft.shape, draft.dtype, False, False)
         self._by_key[key] = (number, epoch)
         return number
 
