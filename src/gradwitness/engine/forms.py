@@ -42,7 +42,7 @@ _PLACEMENT = frozenset(
     ]
 )  # fmt: skip
 # A program whose shapes change all the time has many forms, of which few come again.
-_MOST = 2**10
+MOST = 2**10
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,11 @@ class Form:
         """The results, and the tensors among the arguments, those in lists included."""
         made = [kind for kind in self.outputs if kind is not None]
         return (*made, *(kind for argued in self.argued for kind in _tensors(argued)))
+
+    @functools.cached_property
+    def formats(self) -> frozenset[str]:
+        """The formats of its tensors."""
+        return frozenset([dtype for _, dtype in self.tensors])
 
     @functools.cached_property
     def largest(self) -> int:
@@ -152,14 +157,15 @@ def form_of(values: Sequence[Value], call: Call) -> Form:
     Unjudgeable
         If it has no rule, or none that covers it.
     """
-    known: dict[int, tuple[Call, Form]] | None = getattr(values, "forms", None)
+    known: dict[object, Form] | None = getattr(values, "forms", None)
     if known is None:
         return _worked_out(values, call)
     # (A call on lists of tensors has members of its number.)
-    found = known.get(call.id)
-    if found is None or found[0] is not call:
-        found = known[call.id] = call, _worked_out(values, call)
-    return found[1]
+    key = call.id, call.op, call.outputs
+    form = known.get(key)
+    if form is None:
+        form = known[key] = _worked_out(values, call)
+    return form
 
 
 def _worked_out(values: Sequence[Value], call: Call) -> Form:
@@ -191,7 +197,7 @@ def schema_names(rule: rules.Rule, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple([n for n in names if n not in others and n not in _PLACEMENT])
 
 
-@functools.lru_cache(maxsize=_MOST)
+@functools.lru_cache(maxsize=MOST)
 def _form(
     rule: rules.Rule,
     op: str,
@@ -210,7 +216,7 @@ def _form(
     return form
 
 
-@functools.lru_cache(maxsize=_MOST)
+@functools.lru_cache(maxsize=MOST)
 def _edges(
     form: Form, differentiable: tuple[str, ...], refused: tuple[str, ...]
 ) -> tuple[tuple[Place, str], ...]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import one_line
 from gradwitness.engine.custom_forwards import edge_value
-from gradwitness.engine.forms import form_of
+from gradwitness.engine.forms import MOST, form_of
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gradwitness.engine.forms import Form, Place
     from gradwitness.judging.functions import Functions
     from gradwitness.tape import Edge, Node, Source, Tape
 
@@ -72,12 +74,17 @@ def operand_names(
         form = form_of(tape.values, tape.calls[node.call])
     except Unjudgeable:
         return [(f"input {n}", "") for n in range(len(node.edges))]
+    return _named(form, form.edges())
+
+
+@functools.lru_cache(maxsize=MOST)
+def _named(form: Form, edges: tuple[tuple[Place, str], ...]) -> list[tuple[str, str]]:
     return [
         (
             name if index is None else f"{name}[{index}]",
             f"d{name} = {gradient_text(form.rule, name, form.over_complex)}",
         )
-        for (name, index), _ in form.edges()
+        for (name, index), _ in edges
     ]
 
 

@@ -15,6 +15,8 @@ from gradwitness.judging.finding import Finding, Report, Row, Step, considered
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradwitness.tape import Call, Node
 
 LEFT_OUT = "not looked at: of this block a random share of the steps was"
@@ -43,18 +45,22 @@ class Drawn:
 
     def leaves_out_call(self, call: Call) -> bool:
         """Whether the next step, a call, is left out."""
-        title = f"{call.op} (call {call.id})"
-        return self._leaves_out(Finding(Step.FORWARD, title, _UNJUDGED, call=call.id))
+        return self._leaves_out(
+            lambda: Finding(Step.FORWARD, f"{call.op} (call {call.id})", _UNJUDGED, call=call.id)
+        )
 
     def leaves_out_node(self, node: Node, sweep: int) -> bool:
         """Whether the next step, a node run, is left out."""
-        title = f"{node.name} #{node.id}"
-        return self._leaves_out(Finding(Step.BACKWARD, title, _UNJUDGED, node=node.id, sweep=sweep))
+        return self._leaves_out(
+            lambda: Finding(
+                Step.BACKWARD, f"{node.name} #{node.id}", _UNJUDGED, node=node.id, sweep=sweep
+            )
+        )
 
-    def _leaves_out(self, finding: Finding) -> bool:
+    def _leaves_out(self, finding: Callable[[], Finding]) -> bool:
         if self.share >= 1 or self._random.random() < self.share:
             return False
-        self.left_out.append(finding)
+        self.left_out.append(finding())
         return True
 
     def completed(self, report: Report) -> Report:

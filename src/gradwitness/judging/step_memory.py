@@ -10,7 +10,7 @@ from gradwitness.engine.distant import where_it_lives
 
 if TYPE_CHECKING:
     from gradwitness.engine.forms import Form
-    from gradwitness.tape import Call, Tape, Value
+    from gradwitness.tape import Tape, Value
 
 T = TypeVar("T")
 
@@ -34,18 +34,18 @@ class StepMemory:
     def __init__(self, tape: Tape) -> None:
         self._values = _Values(tape.values)
         self._living = _Living(self._values)
+        # A call's form is that of its node's run, too.
+        self._living.forms = self._values.forms
         self._calls, self._nodes = _Remembered(tape.calls), _Remembered(tape.nodes)
         self.tape = replace(tape, values=self._values, calls=self._calls, nodes=self._nodes)
         self.living = replace(self.tape, values=self._living)
 
     def __enter__(self) -> None:
         self._values.known, self._living.known = {}, {}
-        self._values.forms = self._living.forms = {}
         self._calls.known, self._nodes.known = {}, {}
 
     def __exit__(self, *_: object) -> None:
         self._values.known = self._living.known = None
-        self._values.forms = self._living.forms = None
         self._calls.known = self._nodes.known = None
 
     def settle(self, tape: Tape) -> None:
@@ -74,9 +74,10 @@ class _Remembered(Sequence[T]):
         known = self.known
         if known is None or type(index) is slice:
             return self.made[index]
-        if index not in known:
-            known[index] = self.made[index]
-        return known[index]
+        found = known.get(index)
+        if found is None:
+            found = known[index] = self.made[index]
+        return found
 
 
 class _Values(_Remembered["Value"]):
@@ -84,7 +85,7 @@ class _Values(_Remembered["Value"]):
 
     def __init__(self, made: Sequence[Value]) -> None:
         super().__init__(made)
-        self.forms: dict[int, tuple[Call, Form]] | None = None
+        self.forms: dict[object, Form] = {}
 
 
 class _Living(_Values):
@@ -97,11 +98,12 @@ class _Living(_Values):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Value]: ...
     def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
+        known = self.known
+        found = None if known is None or type(index) is slice else known.get(index)
+        if found is not None:
+            return found
         if type(index) is slice:
             return [self[k] for k in range(*index.indices(len(self)))]
-        known = self.known
-        if known is not None and index in known:
-            return known[index]
         value = self.made[index]
         there = where_it_lives(value)
         if there is not value:

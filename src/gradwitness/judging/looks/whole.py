@@ -26,6 +26,7 @@ from gradwitness.engine.tiling import slabs
 from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
 from gradwitness.judging.looks.moved import MOVED, MOVES, Views, is_same, kind_of
 from gradwitness.judging.looks.norms import norm_of
+from gradwitness.judging.looks.once import is_single, result_once, rounded_once, sent_once, sum_once
 from gradwitness.judging.looks.sampled import Scattered, agreement
 from gradwitness.judging.looks.some import gradient_at, results_at
 from gradwitness.judging.looks.step import Formless, raw, step_of
@@ -111,6 +112,8 @@ class Whole:
             return self._exactly(value) if same else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
+        if len(parts) == 2 and is_single(value) and value.array.size > self._few:
+            return sum_once(value, *parts, self._norm)
         return self._summed(value, terms)
 
     def _attempt(self, look: Callable[[], Any]) -> Any:
@@ -144,7 +147,15 @@ class Whole:
     def _results(self, call: Call) -> list[tuple[int, Comparison]] | None:
         if call.is_view or call.base_op in MOVED:
             return self._moved(call)
-        return self._made(call, self._form(call))
+        form = self._form(call)
+        if "" in self._once(call, form):
+            looked = result_once(self._tape.values, call, form, self._norm)
+            return None if looked is None else [(0, looked)]
+        return self._made(call, form)
+
+    def _once(self, call: Call, form: Form) -> tuple[str, ...]:
+        few = form.largest <= self._few or is_own(call.base_op)
+        return () if few else rounded_once(call, form)
 
     def _made(self, call: Call, form: Form) -> list[tuple[int, Comparison]] | None:
         """Look at the results of a call that computes."""
@@ -217,7 +228,12 @@ class Whole:
             return None
         if call.is_view or call.base_op in MOVES:
             return self._sent_on(node, call, node_run, sent)
-        return self._gradients(node, call, self._form(call), node_run, sent)
+        form = self._form(call)
+        names = self._once(call, form)
+        once = sent_once(self._tape.values, call, form, node_run, sent, names, self._norm)
+        found = {k: comparison for k, comparison in once.items() if comparison is not None}
+        rest = {k: value for k, value in sent.items() if k not in once} if once else sent
+        return found | self._gradients(node, call, form, node_run, rest) if rest else found
 
     def _gradients(
         self, node: Node, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]

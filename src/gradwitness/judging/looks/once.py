@@ -1,0 +1,178 @@
+"""Steps that round each number once at most, done again in their own format, bit for bit.
+
+IEEE 754 (2019, section 5.1) says which number a sum, a difference, a product or a quotient of two
+is: the nearest one. So where the witness's own, made of the recorded numbers in their own format,
+has the same bits, the step is right to the last of them, and nothing wider can tell more. Where it
+has not, bounds tell, which allow that one rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.distant import scalar
+from gradwitness.engine.floats import Arithmetic, limits
+from gradwitness.judging.comparison import Comparison
+from gradwitness.judging.looks.norms import peak_of
+from gradwitness.tape import Ref
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.engine.forms import Form
+    from gradwitness.tape import Call, NodeRun, Value
+
+# Results (an empty name) and gradients of operands that take one rounding, or none.
+_ONCE = {
+    "aten.abs": ("",),
+    "aten.add": ("", "a", "b"),
+    "aten.div": ("", "a"),
+    "aten.mul": ("", "a", "b"),
+    "aten.neg": ("", "x"),
+    "aten.relu": ("", "x"),
+    "aten.rsub": ("", "a", "b"),
+    "aten.sub": ("", "a", "b"),
+}
+# With a factor there would be a second one; what is cut to a whole number may be cut elsewhere.
+_PLAIN = {"alpha": 1, "rounding_mode": None}
+# 16 bits are rounded to from float32; what is in float64 is judged by its bounds.
+_FORMAT = "float32"
+_UNIT = Arithmetic.stepwise(_FORMAT).unit
+_SMALLEST = float(limits(_FORMAT).smallest_normal)
+# So many numbers are held at once.
+_MOST = 2**18
+
+
+def rounded_once(call: Call, form: Form) -> tuple[str, ...]:
+    """Return what of a step rounds once at most: the empty name for its result, and operands."""
+    once = _ONCE.get(form.rule.name, ())
+    if not once or form.largest > _MOST or not (form.by_element and form.formats == {_FORMAT}):
+        return ()
+    plain = all(call.arguments.get(name, usual) == usual for name, usual in _PLAIN.items())
+    return once if plain else ()
+
+
+def result_once(
+    values: Sequence[Value], call: Call, form: Form, norm: Callable[[Value], float]
+) -> Comparison | None:
+    """Look at the result of a call; None if it has other bits."""
+    operands, number = _operands(values, call, form), call.outputs[0]
+    if operands is None or number is None:
+        return None
+    parameters = {name: call.arguments[name] for name in form.parameters}
+    with np.errstate(all="ignore"):
+        made = form.rule.function(*operands, **parameters)
+    return _looked(values[number], made, norm)
+
+
+def sent_once(
+    values: Sequence[Value],
+    call: Call,
+    form: Form,
+    node_run: NodeRun,
+    sent: Mapping[int, Value],
+    names: Container[str],
+    norm: Callable[[Value], float],
+) -> dict[int, Comparison | None]:
+    """Look at the gradients of some operands, by input; None of those that have other bits.
+
+    Those of an operand that was repeated are sums, and are left out.
+    """
+    whole, came = form.outputs[0], node_run.incoming
+    at = {k: v for k, v in sent.items() if (v.shape, v.dtype) == whole} if names else {}
+    if not at or len(came) != 1 or came[0] is None:
+        return {}
+    g, rule = values[came[0]], form.rule
+    y = _numbers(values[call.outputs[0] or 0])
+    operands = _operands(values, call, form, rule.kept)
+    if (
+        operands is None
+        or _numbers(g) is None
+        or (y is None and "y" in rule.kept)
+        or (g.shape, g.dtype) != whole
+    ):
+        return {}
+    edges, found = form.edges(), {}
+    parameters = {name: call.arguments[name] for name in form.parameters}
+    for k, value in at.items():
+        name = edges[k][0][0] if k < len(edges) else ""
+        if name and name in names:
+            with np.errstate(all="ignore"):
+                made = rule.gradients[name](g.array, y, operands, parameters)
+            found[k] = _looked(value, made, norm)
+    return found
+
+
+def _operands(
+    values: Sequence[Value], call: Call, form: Form, read: Container[str] | None = None
+) -> list[Any] | None:
+    """Return the operands of a call as they were recorded, or those that are read."""
+    found: list[Any] = []
+    for name, schema in zip(form.rule.operands, form.positional, strict=True):
+        argument = call.arguments[schema]
+        if read is not None and name not in read:
+            argument = None
+        elif isinstance(argument, Ref):
+            argument = _numbers(values[argument.value])
+            if argument is None:
+                return None
+        found.append(argument)
+    return found
+
+
+def _numbers(value: Value) -> NDArray[Any] | None:
+    """Return a value's numbers; None of a sparse tensor that has several terms at a place."""
+    return None if value.sparse > 1 else value.array
+
+
+def is_single(value: Value) -> bool:
+    """Whether a sum of two gradients like this one is looked at here."""
+    return value.dtype == _FORMAT and math.prod(value.shape) <= _MOST
+
+
+def sum_once(
+    value: Value, one: Value, other: Value, norm: Callable[[Value], float]
+) -> Comparison | None:
+    """Look at the sum of two gradients; None if it has other bits."""
+    terms = _numbers(one), _numbers(other)
+    if terms[0] is None or terms[1] is None:
+        return None
+    with np.errstate(all="ignore"):
+        return _looked(value, terms[0] + terms[1], norm)
+
+
+def _looked(value: Value, made: Any, norm: Callable[[Value], float]) -> Comparison | None:
+    """Return the comparison of numbers that are the nearest to the right ones; None of others.
+
+    None, too, of zeros, of what is not finite, and where the largest is so small that an underflow
+    costs more than a rounding. (A zero's sign does not count.)
+    """
+    array = _numbers(value)
+    if array is None or array.dtype != made.dtype or array.shape != made.shape:
+        return None
+    if not scalar((array == made).all()) or not 0 < norm(value) < math.inf:
+        return None
+    first, largest = scalar(array[index := (0,) * array.ndim]), peak_of(array)
+    if _UNIT * largest < _SMALLEST:
+        return None
+    return Comparison(
+        Verdict.AGREES,
+        "",
+        array.size,
+        index=index,
+        recorded=first,
+        expected=first,
+        error=0.0,
+        bound=_UNIT * abs(first),
+        ratio=0.0,
+        ulps=0.0,
+        detects=2 * _UNIT * largest,
+        detects_relative=2 * _UNIT,
+        norm=norm(value),
+    )

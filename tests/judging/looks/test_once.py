@@ -1,0 +1,131 @@
+"""Steps that round once, held against their own format bit for bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import gradwitness as gw
+from gradwitness.capture import record
+from gradwitness.judging.comparison import CLOSE
+from gradwitness.judging.finding import Step
+from gradwitness.judging.looks.whole import Whole
+from gradwitness.judging.records import Records
+from judging.looks.test_fast import changed, found, place_of, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from gradwitness.judging.finding import Finding
+    from gradwitness.tape import Tape
+
+# Of each the gradients that are rounded once, by their names.
+STEPS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], set[str]]] = {
+    "abs": (lambda a, b: a.abs() * b, {"a", "b"}),
+    "add": (lambda a, b: a + b, {"a", "b"}),
+    "div": (lambda a, b: a / b, {"a"}),
+    "mul": (lambda a, b: a * b, {"a", "b"}),
+    "mul_": (lambda a, b: (a * 1.1).mul_(b), {"a", "b"}),
+    "neg": (lambda a, b: -a * b, {"x", "a", "b"}),
+    "relu": (lambda a, b: torch.relu(a) * b, {"x", "a", "b"}),
+    "rsub": (lambda a, b: (3.7 - a) * b, {"a", "b"}),
+    "sub": (lambda a, b: a - b, {"a", "b"}),
+}
+
+
+def taped(step: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype = torch.float32) -> Tape:
+    torch.manual_seed(0)
+    a, b = (torch.randn(40, 50, dtype=dtype, requires_grad=True) for _ in range(2))
+    with record() as recorder:
+        torch.autograd.backward(step(a, b).tanh().sum())
+    return recorder.tape
+
+
+def judged(tape: Tape, step: Step) -> list[Finding]:
+    return [f for f in gw.judge(tape, depth="fast").findings if f.step is step]
+
+
+def is_once(finding: Finding) -> bool:
+    """Whether an agreement is that of a rounding of 2^-24 (and one of float64's) of each number."""
+    unit = 2.0**-24 + 2.0**-53
+    c = finding.comparison
+    return (
+        not c.reason and c.error == 0 and c.detects_relative == pytest.approx(2 * unit, rel=1e-12)
+    )
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_results_and_gradients_of_one_rounding_agree_to_the_bit(name: str) -> None:
+    step, names = STEPS[name]
+    tape = taped(step)
+    forward = {f.title.split(".")[1]: f for f in judged(tape, Step.FORWARD)}
+    assert is_once(forward[name])
+    assert forward["tanh"].comparison.reason == CLOSE
+    assert not is_once(forward["tanh"])
+    sent = [f for f in judged(tape, Step.BACKWARD) if is_once(f)]
+    assert {f.title.rpartition(" ")[2] for f in sent} >= names
+
+
+def test_an_error_of_any_number_beyond_its_rounding_is_refuted() -> None:
+    for name, (step, _) in STEPS.items():
+        tape = taped(step)
+        once = [f for f in gw.judge(tape, depth="fast").findings if is_once(f)]
+        came = {n for run in tape.sweeps[0].node_runs for n in run.incoming}
+        steps = [f for f in once if f.step in (Step.FORWARD, Step.BACKWARD)]
+        # (What torch sends on as it came in cannot be changed apart from that.)
+        steps = [f for f in steps if f.step is Step.FORWARD or value_of(tape, f) not in came]
+        assert steps
+        for finding in steps:
+            array: Any = tape.values[value_of(tape, finding)].array
+            for place in (0, 777, array.size - 1):
+                wrong = np.ascontiguousarray(array).copy()
+                size = np.float32(1.01 * finding.comparison.detects + np.spacing(wrong.max()))
+                wrong.reshape(-1)[place] += size
+                # (Its bound is as wide where a step before it rounds once as well.)
+                assert found(tape, finding, wrong, float(size)), (name, finding.title)
+
+
+def test_a_sum_of_two_gradients_agrees_to_the_bit() -> None:
+    tape = taped(lambda a, b: a.tanh() * b + a.sin())
+    (finding,) = (f for f in judged(tape, Step.FAN_IN) if is_once(f))
+    (run,) = (r for r in tape.sweeps[0].node_runs if r.node == finding.node)
+    number = run.incoming[0]
+    assert number is not None
+    wrong = np.array(tape.values[number].array)
+    wrong[3, 3] += 2e-6 * np.abs(wrong).max()
+    now = judged(changed(tape, number, wrong), Step.FAN_IN)
+    (again,) = (f for f in now if place_of(f) == place_of(finding))
+    assert again.verdict is gw.Verdict.DISAGREES
+
+
+@pytest.mark.parametrize(
+    ("step", "dtype"),
+    [
+        (lambda a, b: torch.add(a, b, alpha=3), torch.float32),
+        (lambda a, b: a * b[:1], torch.bfloat16),
+        (lambda a, b: a + b, torch.float64),
+        (lambda a, b: torch.where(a > 0, 0, 0) * b, torch.float32),
+        (lambda a, b: a * 1e-36 * b, torch.float32),
+        (lambda a, b: a * 1e38 * b, torch.float32),
+    ],
+    ids=["factor", "16 bits", "float64", "zeros", "underflow", "overflow"],
+)
+def test_what_rounds_more_often_or_not_as_usual_is_left(
+    step: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype
+) -> None:
+    tape = taped(step, dtype)
+    looks = Whole(tape, Records(tape))
+    calls = [c for c in tape.calls if c.base_op in ("aten.add", "aten.mul")]
+    (_, comparison), *_ = looks.results(calls[-1]) or [(0, None)]
+    assert comparison is None or comparison.detects_relative > 2.0**-22
+
+
+def test_only_that_gradient_is_rounded_once_whose_operand_is_not_repeated() -> None:
+    tape = taped(lambda a, b: a * b[:1])
+    sent = [f for f in judged(tape, Step.BACKWARD) if f.title.startswith("MulBackward")]
+    assert [is_once(f) for f in sent] == [True, False]
