@@ -38,7 +38,7 @@ def with_decimals(run: Run) -> tuple[Run, dict[str, int]]:
     decimals, so have those of a tensor that is too small, or too full of zeros, to tell by itself.
     """
     by_name = {name: _decimals([claim.array]) for name, claim in run.items()}
-    together = _decimals([claim.array for claim in run.values()])
+    together = _decimals([claim.array for claim in run.values()]) if len(run) > 1 else 0
     if together:
         by_name = dict.fromkeys(run, together)
     coarser = {
@@ -58,6 +58,8 @@ def _decimals(arrays: list[NDArray[Any]]) -> int:
     k = 1
     for array in arrays:
         for numbers in finite_numbers(array):
+            if _have(numbers, k):
+                continue
             # Zeros have no decimals, and may come in millions before a number that has.
             few = numbers[np.flatnonzero(numbers)[:_GLANCE]]
             while k <= _MOST and not (_have(few, k) and _have(numbers, k)):
@@ -69,7 +71,9 @@ def _decimals(arrays: list[NDArray[Any]]) -> int:
     for array in arrays:
         is_narrow = all(np.array_equal(round_to(x, "float32"), x) for x in finite_numbers(array))
         for numbers in finite_numbers(array):
-            told = numbers[numbers * _BINARY % 1 != 0]
+            with np.errstate(over="ignore"):  # what overflows is a multiple, and tells nothing
+                multiples = numbers * _BINARY
+            told = numbers[np.rint(multiples) != multiples]
             narrow = np.abs(told).astype(np.float32 if is_narrow else np.float64)
             between = 10.0**-k / np.spacing(narrow)
             odds += float(np.sum(np.log10(between), where=between > 2))
@@ -85,19 +89,18 @@ def finite_numbers(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
 
     Pieces of zeros are left out: zero has no decimals, and is in every format.
     """
-    is_first = True
+    glance = _GLANCE
     for (piece,) in pieces(array, dtype=array.dtype):
-        if not piece.any():
-            continue
-        numbers = piece.astype(np.float64)
-        if not np.isfinite(numbers).all():
-            numbers = numbers[np.isfinite(numbers)]
-        if is_first:
-            yield numbers[:_GLANCE]
-            numbers, is_first = numbers[_GLANCE:], False
-        yield numbers
+        for part in (piece[:glance], piece[glance:]):
+            if part.any():
+                numbers = part.astype(np.float64)
+                if not np.isfinite(numbers).all():
+                    numbers = numbers[np.isfinite(numbers)]
+                yield numbers
+        glance = 0
 
 
 def _have(numbers: NDArray[np.float64], k: int) -> bool:
-    rounded = np.round(numbers, k)
+    with np.errstate(over="ignore"):  # what overflows has too many digits to have decimals
+        rounded = np.round(numbers, k)
     return bool(np.all((rounded == numbers) | (round_to(rounded, "float32") == numbers)))

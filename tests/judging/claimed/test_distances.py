@@ -73,6 +73,25 @@ def test_equal_numbers_agree_in_all_digits() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_zeros_confirm_that_they_are(dtype: Any) -> None:
+    zeros = np.zeros(SHAPE, dtype)
+    of = row(zeros, -zeros)
+    c = of.comparison
+    assert (of.verdict, of.digits, of.coverage.judged) == (Verdict.AGREES, math.inf, zeros.size)
+    assert (c.error, c.ratio, c.norm, c.refuted, c.index) == (0, 0, 0, 0, (0, 0))
+    other = zeros.copy()
+    other[69, 1999] = np.finfo(dtype).smallest_subnormal
+    for of in (row(zeros, other), row(other, zeros)):
+        assert of.verdict is Verdict.DISAGREES
+        assert (of.comparison.refuted, of.comparison.index) == (1, (69, 1999))
+
+
+def test_the_largest_numbers_are_compared_without_a_warning() -> None:
+    a = np.array([1.5e308, -1e306, 3.3, 3.7e305])
+    assert row(a, a).verdict is Verdict.AGREES
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1.0, 2.0**100, 2.0**-100, 2.0**-140])
 def test_the_norm_of_numbers_whose_squares_float32_does_not_hold(dtype: Any, scale: float) -> None:
     b = (right(3) * scale).astype(dtype)

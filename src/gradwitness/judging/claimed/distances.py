@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _LEAST_SUM, _MOST_SUM = 1e-25, 1e35
 _GLANCE = 16
 # The numbers among which one that confirms nothing is looked for again.
-_LINE = 2**10
+_LINE = 2**12
+# The squares that are added up in their own format.
+_SQUARES = 2**10
 # Of the lines of a piece, the share from which all are read again: one by one they take longer.
 _MANY = 1 / 16
 # Numbers read again after which those of mapped files are given back.
@@ -110,15 +112,15 @@ class Distances:
     def compared(self, allowance: float, dtype: str) -> tuple[Comparison, float]:
         """Return what `compare` does if every number may be so far off, and the largest distance.
 
-        The allowance is positive and finite. Where none is farther off, the one told as farthest
-        is so in the format of the pass.
+        The allowance is finite, and 0 only if no number is off. Where none is farther off, the one
+        told as farthest is so in the format of the pass.
         """
         # The figures are those of a few numbers: the worst, one farthest off, and the largest.
         worst, farthest, largest = _Peak(), _Peak(), _Peak()
         refuted = 0
         for at, r, w in self.numbers(self.starts, _first_of(self.largest), self.work):
-            largest.take(np.abs(w), at, r, w)
-        far = self.errors >= allowance * (1 - _NEAR)
+            largest.take(w, at, r, w)
+        far = self.errors > allowance * (1 - _NEAR)
         if far.any():
             for at, r, w in self.numbers(self.starts, far):
                 error = np.abs(r - w)
@@ -127,7 +129,7 @@ class Distances:
                 refuted += int(np.count_nonzero(error > allowance))
         else:
             for at, r, w in self.numbers(self.starts, _first_of(self.errors), self.work):
-                farthest.take(np.abs(r - w), at, r, w)
+                farthest.take(r - w, at, r, w)
             worst = farthest
         r, w = np.array([peak.pair for peak in (worst, farthest, largest)]).T
         bound = np.full(r.shape, allowance)
@@ -169,16 +171,16 @@ def _first_of(figures: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 class _Peak:
-    """The first pair of numbers at which a figure is largest."""
+    """The first pair of numbers at which a figure is largest in magnitude."""
 
     def __init__(self) -> None:
         self.height, self.index, self.pair = -1.0, 0, (0.0, 0.0)
 
-    def take(self, heights: NDArray[Any], start: int, r: NDArray[Any], w: NDArray[Any]) -> None:
-        at = int(np.argmax(heights))
-        if heights[at] > self.height:
-            self.height, self.index = float(heights[at]), start + at
-            self.pair = float(r[at]), float(w[at])
+    def take(self, figures: NDArray[Any], start: int, r: NDArray[Any], w: NDArray[Any]) -> None:
+        for at in sorted((int(np.argmax(figures)), int(np.argmin(figures)))):
+            if abs(figures[at]) > self.height:
+                self.height, self.index = float(abs(figures[at])), start + at
+                self.pair = float(r[at]), float(w[at])
 
 
 def _work(*dtypes: np.dtype[Any]) -> type[np.floating[Any]]:
@@ -193,21 +195,24 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
         return None
     work = _work(*dtypes)
     space = np.empty(PIECE // np.dtype(work).itemsize, work)
+    # Made anew for each piece, it would be asked of the system each time.
+    same = np.empty(space.size, np.bool_)
     in_piece = np.arange(0, space.size, _LINE)
     starts, lines, smallest, largest, errors = [0], [], [], [], []
     squares = 0.0
     with np.errstate(all="ignore"):
         for r, w in pieces(recorded, expected, dtype=work):
             part, ends = space[: r.size], in_piece[: -(-r.size // _LINE)]
+            # Both come from memory at once, which is sooner than one after the other. Equal
+            # numbers are far from rare, and their beginning tells others from them.
+            error = 0.0
+            if r[:_GLANCE].tobytes() != w[:_GLANCE].tobytes() or not np.equal(r, w, out=same[: r.size]).all():
+                np.subtract(r, w, out=part)
+                error = float(np.maximum(np.maximum.reduce(part), -np.minimum.reduce(part)))
             np.abs(w, out=part)
             lines.append(starts[-1] + ends)
             smallest.append(np.minimum.reduceat(part, ends))
             largest.append(float(np.maximum.reduce(part)))
-            # Equal numbers are far from rare, and their beginning tells others from them.
-            error = 0.0
-            if r[:_GLANCE].tobytes() != w[:_GLANCE].tobytes() or not (r == w).all():
-                np.subtract(r, w, out=part)
-                error = float(np.maximum(np.maximum.reduce(part), -np.minimum.reduce(part)))
             if not math.isfinite(largest[-1] + error):
                 forget(recorded, expected)
                 return None
@@ -228,17 +233,14 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
 
 
 def _sum_of_squares(x: NDArray[Any]) -> float:
-    """Return the sum of a piece's squares, of each line in its own format."""
-    whole, total = x.size // _LINE * _LINE, 0.0
-    if whole:
-        # Row by column, each product is short: for a long one BLAS would wake its threads.
-        lines = x[:whole].reshape(-1, 1, _LINE)
-        sums = np.matmul(lines, lines.reshape(-1, _LINE, 1)).reshape(-1)
-        plain = sums < _MOST_SUM
-        total = float(np.add.reduce(sums, where=plain, dtype=np.float64))
-        if total > _LEAST_SUM:
-            x = np.concatenate([*lines[~plain, 0], x[whole:]])
-        else:
-            total = 0.0
-    wide = x.astype(np.float64)
-    return total + float(np.add.reduce(np.multiply(wide, wide, out=wide)))
+    """Return the sum of a piece's squares, added up in its own format as far as that goes."""
+    whole = x.size // _SQUARES * _SQUARES
+    # Row by column, each product is short: for a long one BLAS would wake its threads.
+    lines = x[:whole].reshape(-1, 1, _SQUARES)
+    sums = np.matmul(lines, lines.reshape(-1, _SQUARES, 1))
+    total = float(np.add.reduce(sums, axis=None, dtype=np.float64))
+    if not _LEAST_SUM < total < _MOST_SUM:
+        total, whole = 0.0, 0
+    if whole < x.size:
+        total += float(np.add.reduce(np.square(x[whole:], dtype=np.float64)))
+    return total

@@ -62,7 +62,7 @@ def figures(claim: Claim, reference: Reference, part: tuple[Any, ...], dtype: st
         allowed, unsaid = (np.broadcast_to(each, shape)[part] for each in (allowed, unsaid))
         largest = extent(value)[0]
     bound = allowed + claim.rounding
-    if told and 0 < float(bound) < math.inf:
+    if told and (0 < float(bound) < math.inf or not (bound or told.errors.any())):
         judged = _at_once(told, float(bound), float(unsaid), claim, dtype)
     else:
         judged = _one_by_one(claim, value, bound, unsaid, dtype)
@@ -76,7 +76,8 @@ def _at_once(
     # Only digits that were not written down ask for the smallest.
     smallest = told.smallest_nonzero() if unsaid else math.inf
     confirming = Confirming(claim.array.shape, float(told.largest.max()), smallest)
-    silent = told.silent_lines(bound)
+    # Where nothing may be off and nothing is, all confirm: of zeros, that they are.
+    silent = told.silent_lines(bound) & (bound > 0)
     confirming.all_do(int(np.diff(told.lines)[~silent].sum()))
     half_units = claim.rounding + unsaid
     if half_units:

@@ -224,18 +224,27 @@ def computed_in(run: Run, recorded: str) -> tuple[str, str]:
 
 def _that_fit(run: Run, formats: list[str]) -> list[str]:
     """Return the formats that hold all finite numbers of a run, if these are enough to tell."""
-    for claim in run.values():
-        for numbers in finite_numbers(claim.array) if formats else ():
+    arrays = [claim.array for claim in run.values()] if formats else []
+    if not _are_telling(arrays):
+        return []
+    for array in arrays:
+        for numbers in finite_numbers(array):
             formats = [f for f in formats if np.array_equal(round_to(numbers, f), numbers)]
             if not formats:
                 return []
-    different = np.zeros(0)
-    for claim in run.values():
-        for numbers in finite_numbers(claim.array) if formats else ():
-            different = np.union1d(different, np.abs(numbers))
-            if different.size >= _TELLING:
-                return formats
-    return []
+    return formats
+
+
+def _are_telling(arrays: list[NDArray[Any]]) -> bool:
+    """Whether there are many different magnitudes among finite numbers."""
+    known = np.zeros(0)
+    for array in arrays:
+        for numbers in finite_numbers(array):
+            size = np.abs(numbers)
+            known = np.union1d(known, size[~np.isin(size, known)])
+            if known.size >= _TELLING:
+                return True
+    return False
 
 
 def _is_precise(claim: Claim) -> bool:
