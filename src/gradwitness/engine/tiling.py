@@ -34,6 +34,8 @@ _LARGE = 2**18
 _PIECE = 2**17
 # A processor's cache is filled by so many; a device by many times as many.
 _ON_DEVICE = 2**7
+# Where it is emptied in many steps, fewer pieces cost less.
+_IN_STEPS = 2**4
 # Uncut tensors are read again for each piece, so a small result is cut into at most this many.
 _FEW = 2
 # A recording may declare a shape of any size for a tensor that it does not hold.
@@ -98,8 +100,14 @@ def is_large(tape: Tape, call: Call) -> bool:
 
 
 def _times(tape: Tape, call: Call) -> int:
-    """Return how many times the numbers fill a device, if that is where a call is computed."""
-    return _ON_DEVICE if any(lives_elsewhere(tape.values[n]) for n in call.operands) else 1
+    """Return how many times as many numbers as usual a call may take at once.
+
+    They fill a device, or there are many steps to go through them.
+    """
+    rule = rules.find(call.base_op)
+    if any(lives_elsewhere(tape.values[n]) for n in call.operands):
+        return _ON_DEVICE
+    return _IN_STEPS if rule is not None and rule.sequential else 1
 
 
 def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:

@@ -93,6 +93,8 @@ class Rule:
         returns them. Empty where it may not.
     apart_for : dict
         By operand name: the same for its gradient alone, where that may be computed along others.
+    sequential : bool
+        Whether it goes on in many small steps, which small pieces would make smaller still.
     moves : bool
         Whether what it computes may come through unrounded, as numbers that are only moved do.
         (What is computed element by element always may.) Then NaN that came in spoils no other.
@@ -122,6 +124,7 @@ class Rule:
     doubles: tuple[str, ...] = ()
     given: Mapping[str, int] = field(default_factory=dict)
     apart: Apart = ""
+    sequential: bool = False
     moves: bool = False
     apart_for: Mapping[str, Apart] = field(default_factory=dict)
     gradients: dict[str, Gradient] = field(default_factory=dict)
@@ -243,6 +246,7 @@ def rule(
     doubles: tuple[str, ...] = (),
     given: Mapping[str, int] | None = None,
     apart: Apart = "",
+    sequential: bool = False,
     moves: bool = False,
     apart_for: Mapping[str, Apart] | None = None,
     node: str | None = None,
@@ -278,6 +282,7 @@ def rule(
             doubles=doubles,
             given=given or {},
             apart=apart,
+            sequential=sequential,
             moves=moves,
             apart_for=apart_for or {},
         )
