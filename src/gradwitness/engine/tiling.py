@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from gradwitness import rules
 from gradwitness.engine.binding import Lookup, operand_names, recorded, unknown
 from gradwitness.engine.distant import lives_elsewhere
-from gradwitness.rules.registry import ELEMENTWISE
+from gradwitness.rules.registry import ELEMENTWISE, UNMADE
 from gradwitness.tape import Ref, Tape, Value
 
 if TYPE_CHECKING:
@@ -99,6 +99,12 @@ def is_large(tape: Tape, call: Call) -> bool:
     return largest > _LARGE and largest > _LARGE * _times(tape, call)
 
 
+def shared(results: tuple[str, ...]) -> str:
+    """Return the letters of a first result, but those that another lacks, which the rule makes."""
+    made = [letters for letters in results if letters != UNMADE]
+    return "".join(a if all(a in other for other in made) else "_" for a in results[0])
+
+
 def _times(tape: Tape, call: Call) -> int:
     """Return how many times as many numbers as usual a call may take at once.
 
@@ -132,7 +138,7 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     tensors += [(of, value.shape) for of, value in zip(of_results, outputs, strict=True)]
     aim, shape = (of_operands[target], shapes[target]) if target else tensors[len(shapes)]
     if not target:
-        aim = "".join(a if all(a in other for other in of_results) else "_" for a in aim)
+        aim = shared(of_results)
     best = _longest_cut(aim, shape, tensors)
     if best is None:
         return []

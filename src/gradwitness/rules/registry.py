@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 Apart: TypeAlias = "str | Callable[[Mapping[str, tuple[int, ...]], Mapping[str, Any]], str]"
 # Of operations whose every element depends on one of each operand, which are broadcast.
 ELEMENTWISE = "elementwise"
+# In the place of the letters of a result that the rule does not make.
+UNMADE = "-"
 # The rules use this name for an added term, never for a factor.
 ADDED = "b"
 
@@ -90,7 +92,7 @@ class Rule:
     apart : str or callable
         Along which axes it may be computed piece by piece, see `engine.tiling`: letters of the
         axes of operands and results, or a function of the operands' shapes and the parameters that
-        returns them. Empty where it may not.
+        returns them; `UNMADE` for a result that the rule leaves out. Empty where it may not.
     apart_for : dict
         By operand name: the same for its gradient alone, where that may be computed along others.
     sequential : bool

@@ -121,7 +121,7 @@ def step_of(values: Sequence[Value], call: Call) -> Step:
     rule = form.rule
     if is_own(call.base_op):
         raise Unjudgeable(f"no rule to look at {call.op} by")
-    if rule.given or _WHOLE in rule.parameters or call.arguments.get("in_parts"):
+    if _WHOLE in rule.parameters or call.arguments.get("in_parts"):
         raise Formless
     lists = (a for a in call.arguments.values() if isinstance(a, tuple))
     if any(next(references(a), None) is not None for a in lists):

@@ -43,8 +43,8 @@ def _activated(z: Array) -> tuple[Array, Array, Array, Array]:
     "cell, through the cell to the other gates and to the step before; the weights get the sum "
     "over the steps",
     ignores=_IGNORED,
-    # Sequences are independent. (What the kernel keeps is nobody's operand.)
-    apart="_n_,__,__,_,_,n_,n_->_n_,n_,n_,n",
+    # Sequences are independent.
+    apart="_n_,__,__,_,_,n_,n_->_n_,n_,n_,-",
     sequential=True,
 )
 def lstm(
