@@ -99,8 +99,8 @@ def adds_up(case: Case, operand: str, pieces: list[Cut]) -> bool:
 
 
 def numbers_of(result: Any) -> list[Any]:
-    """The value and both bounds, zeros where it is exact."""
-    value = np.asarray(getattr(result, "value", result))
+    """The value and both bounds, zeros where it is exact; of a result without numbers none."""
+    value = np.zeros(0) if result is None else np.asarray(getattr(result, "value", result))
     errors = result.errors if isinstance(result, Bounded) else (None, None)
     return [value, *(np.zeros(value.shape) if e is None else e for e in errors)]
 

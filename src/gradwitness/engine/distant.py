@@ -24,6 +24,9 @@ _STEP, _FIRST, _SECOND = map(
     np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
 
+# Of the table of words whose sums are a checksum: numbers in a row, and rows taken at once.
+_COLUMNS, _ROWS = 2**10, 2**6
+
 
 def is_distant(array: Any) -> bool:
     """Whether an array lives on a device."""
@@ -47,6 +50,26 @@ def beside(array: Any, other: Any) -> Any:
     return np.asarray(array, like=other) if is_distant(other) else on_host(array)
 
 
+def _checked(data: NDArray[np.uint8]) -> int:
+    """Return a checksum of bytes: of a large table of words that of its rows' and columns' sums.
+
+    They take a fifth of the time. Of what changes, only what leaves the sums of all rows and of all
+    columns as they are modulo 2^64 does not show: no single number, nor any within a row or column.
+    """
+    count = data.size // (8 * _COLUMNS)
+    if count < _ROWS:
+        return zlib.crc32(data.data)
+    cut = count * 8 * _COLUMNS
+    table = data[:cut].view(np.uint64).reshape(count, _COLUMNS)
+    rows, columns = np.empty(count, np.uint64), np.zeros(_COLUMNS, np.uint64)
+    for at in range(0, count, _ROWS):
+        # Both while it is in the cache.
+        block = table[at : at + _ROWS]
+        columns += np.add.reduce(block, axis=0)
+        np.add.reduce(block, axis=1, out=rows[at : at + _ROWS])
+    return zlib.crc32(data[cut:].data, zlib.crc32(rows.data, zlib.crc32(columns.data)))
+
+
 def checksum(array: Any) -> int:
     """Return a number by which an array is known again, bit for bit; worked out where it lives.
 
@@ -56,7 +79,7 @@ def checksum(array: Any) -> int:
     """
     numbers = np.ravel(array)
     if not is_distant(array):
-        return zlib.crc32(np.ascontiguousarray(numbers).view(np.uint8).data)
+        return _checked(np.ascontiguousarray(numbers).view(np.uint8))
     words = numbers.view(f"u{min(array.dtype.itemsize, 8)}").astype(np.uint64)
     mixed: Any = words + np.arange(words.size, dtype=np.uint64, like=words) * _STEP
     mixed = (mixed ^ (mixed >> 30)) * _FIRST

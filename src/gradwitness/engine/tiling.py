@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from gradwitness import rules
 from gradwitness.engine.binding import Lookup, operand_names, recorded, unknown
 from gradwitness.engine.distant import lives_elsewhere
-from gradwitness.rules.registry import ELEMENTWISE
+from gradwitness.rules.registry import ELEMENTWISE, UNMADE
 from gradwitness.tape import Ref, Tape, Value
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _LARGE = 2**18
 _PIECE = 2**17
 # A processor's cache is filled by so many; a device by many times as many.
 _ON_DEVICE = 2**7
+# Where it is emptied in many steps, fewer pieces cost less.
+_IN_STEPS = 2**4
 # Uncut tensors are read again for each piece, so a small result is cut into at most this many.
 _FEW = 2
 # A recording may declare a shape of any size for a tensor that it does not hold.
@@ -97,9 +99,21 @@ def is_large(tape: Tape, call: Call) -> bool:
     return largest > _LARGE and largest > _LARGE * _times(tape, call)
 
 
+def shared(results: tuple[str, ...]) -> str:
+    """Return the letters of a first result, but those that another lacks, which the rule makes."""
+    made = [letters for letters in results if letters != UNMADE]
+    return "".join(a if all(a in other for other in made) else "_" for a in results[0])
+
+
 def _times(tape: Tape, call: Call) -> int:
-    """Return how many times the numbers fill a device, if that is where a call is computed."""
-    return _ON_DEVICE if any(lives_elsewhere(tape.values[n]) for n in call.operands) else 1
+    """Return how many times as many numbers as usual a call may take at once.
+
+    They fill a device, or there are many steps to go through them.
+    """
+    rule = rules.find(call.base_op)
+    if any(lives_elsewhere(tape.values[n]) for n in call.operands):
+        return _ON_DEVICE
+    return _IN_STEPS if rule is not None and rule.sequential else 1
 
 
 def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
@@ -124,7 +138,7 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     tensors += [(of, value.shape) for of, value in zip(of_results, outputs, strict=True)]
     aim, shape = (of_operands[target], shapes[target]) if target else tensors[len(shapes)]
     if not target:
-        aim = "".join(a if all(a in other for other in of_results) else "_" for a in aim)
+        aim = shared(of_results)
     best = _longest_cut(aim, shape, tensors)
     if best is None:
         return []

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 Apart: TypeAlias = "str | Callable[[Mapping[str, tuple[int, ...]], Mapping[str, Any]], str]"
 # Of operations whose every element depends on one of each operand, which are broadcast.
 ELEMENTWISE = "elementwise"
+# In the place of the letters of a result that the rule does not make.
+UNMADE = "-"
 # The rules use this name for an added term, never for a factor.
 ADDED = "b"
 
@@ -90,9 +92,11 @@ class Rule:
     apart : str or callable
         Along which axes it may be computed piece by piece, see `engine.tiling`: letters of the
         axes of operands and results, or a function of the operands' shapes and the parameters that
-        returns them. Empty where it may not.
+        returns them; `UNMADE` for a result that the rule leaves out. Empty where it may not.
     apart_for : dict
         By operand name: the same for its gradient alone, where that may be computed along others.
+    sequential : bool
+        Whether it goes on in many small steps, which small pieces would make smaller still.
     moves : bool
         Whether what it computes may come through unrounded, as numbers that are only moved do.
         (What is computed element by element always may.) Then NaN that came in spoils no other.
@@ -122,6 +126,7 @@ class Rule:
     doubles: tuple[str, ...] = ()
     given: Mapping[str, int] = field(default_factory=dict)
     apart: Apart = ""
+    sequential: bool = False
     moves: bool = False
     apart_for: Mapping[str, Apart] = field(default_factory=dict)
     gradients: dict[str, Gradient] = field(default_factory=dict)
@@ -243,6 +248,7 @@ def rule(
     doubles: tuple[str, ...] = (),
     given: Mapping[str, int] | None = None,
     apart: Apart = "",
+    sequential: bool = False,
     moves: bool = False,
     apart_for: Mapping[str, Apart] | None = None,
     node: str | None = None,
@@ -278,6 +284,7 @@ def rule(
             doubles=doubles,
             given=given or {},
             apart=apart,
+            sequential=sequential,
             moves=moves,
             apart_for=apart_for or {},
         )

@@ -289,6 +289,9 @@ def test_single_numbers_come_together() -> None:
 CHANGES = {
     "one bit": lambda a: a.view(np.uint32).__setitem__(700, a.view(np.uint32)[700] ^ 1),
     "two swapped": lambda a: a.__setitem__([3, 900], a[[900, 3]]),
+    "its last bit": lambda a: a.view(np.uint32).__setitem__(-1, a.view(np.uint32)[-1] ^ 1),
+    "stretches swapped": lambda a: a.__setitem__(slice(4096), np.roll(a[:4096], 2048)),
+    "transposed": lambda a: a.__setitem__(slice(2**20), a[: 2**20].reshape(1024, -1).T.ravel()),
     "halved": lambda a: np.multiply(a, 0.5, out=a),
     "of another sign": lambda a: np.negative(a, out=a),
     "moved by one place": lambda a: a.__setitem__(slice(None), np.roll(a, 1)),
@@ -299,7 +302,7 @@ CHANGES = {
 @pytest.mark.parametrize("put", [np.asarray, DeviceArray])
 def test_checksums_tell_arrays_apart(change: str, put: Any) -> None:
     # As many as would cancel, were each weighted with its place alone.
-    array = np.random.default_rng(0).standard_normal(2**21).astype(np.float32)
+    array = np.random.default_rng(0).standard_normal(2**21 + 3).astype(np.float32)
     before = checksum(put(array))
     assert checksum(put(array.copy())) == before
     CHANGES[change](array)

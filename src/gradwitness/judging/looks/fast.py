@@ -16,6 +16,7 @@ from gradwitness.judging.fan_in import added, adding
 from gradwitness.judging.looks.close import is_clear
 from gradwitness.judging.looks.norms import peak_of
 from gradwitness.judging.looks.projecting import Projecting
+from gradwitness.judging.looks.recurrent import is_recurrent, through_time
 from gradwitness.judging.looks.sampled import (
     Along,
     Scattered,
@@ -102,6 +103,21 @@ class Fast(Projecting):
         if step.form.by_element:
             return self._sampled(first.shape, some, sums)
         return self._judged(some, *self._drawn(step, "", first), sums)
+
+    def _at_once(
+        self, step: Step, arrived: Sequence[Value | None], sent: dict[str, tuple[int, Value]]
+    ) -> dict[int, Comparison | None]:
+        values = {name: value for name, (_, value) in sent.items()}
+        if not is_recurrent(step, values):
+            return {}
+        found: dict[int, Comparison | None] = dict.fromkeys(k for k, _ in sent.values())
+
+        def look() -> None:
+            for name, looked in through_time(self._tape, step, arrived, values, self._random):
+                found[sent[name][0]] = self._remembered(values[name], looked)
+
+        self._attempt(look)
+        return found
 
     def _gradient(
         self,

@@ -121,8 +121,11 @@ class Projecting(Whole):
         if len(inputs) != len(node.edges):
             raise Unjudgeable("edges that the rule does not know")
         arithmetic = backward_arithmetic(self._tape, node, node_run)
-        found = {}
+        at_once = self._at_once(step, arrived, {inputs[k][0]: (k, v) for k, v in sent.items()})
+        found = {k: looked for k, looked in at_once.items() if looked is not None}
         for k, value in sent.items():
+            if k in at_once:
+                continue
             name, index, argument = inputs[k]
             if index is not None or not isinstance(argument, Ref):
                 continue
@@ -133,6 +136,13 @@ class Projecting(Whole):
                 if looked is not None:
                     found[k] = looked
         return found
+
+    def _at_once(
+        self, step: Step, arrived: Sequence[Value | None], sent: dict[str, tuple[int, Value]]
+    ) -> dict[int, Comparison | None]:
+        """Look at gradients that are made in one go, given with their inputs by operand."""
+        del step, arrived, sent
+        return {}
 
     def _gradient(
         self,
@@ -153,6 +163,8 @@ class Projecting(Whole):
     def _projected(
         self, step: Step, target: str, g: Value | None, value: Value
     ) -> Comparison | None:
+        if step.form.over_complex:
+            raise Formless
         looked = projected(step, target, g, value, self._random, whole=self._all)
         return None if looked is None else self._remembered(value, looked)
 

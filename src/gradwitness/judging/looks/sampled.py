@@ -14,7 +14,7 @@ import numpy as np
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.distant import on_host, scalars
 from gradwitness.engine.floats import is_inexact, limits, wide
-from gradwitness.engine.tiling import axis_of
+from gradwitness.engine.tiling import axis_of, shared
 from gradwitness.judging.allowance import allowed, last_rounding, ratio_of
 from gradwitness.judging.comparison import CANCELS, SAMPLED, SHARE
 from gradwitness.judging.looks.close import Closeness, exact, is_clear
@@ -155,8 +155,7 @@ def along(step: Step, target: str, random: np.random.Generator) -> tuple[Along, 
     if target:
         aim, shape = operands[target], step.operands[target].shape
     else:
-        aim, shape = results[0], step.outputs[0].shape if step.outputs[0] else ()
-        aim = "".join(a if all(a in other for other in results) else "_" for a in aim)
+        aim, shape = shared(results), step.outputs[0].shape if step.outputs[0] else ()
     axes = {c: axis_of(aim, c, shape) for c in aim.replace("_", "")}
     lengths = {c: shape[axis] for c, axis in axes.items() if axis is not None}
     places: dict[str, NDArray[np.intp]] = {}

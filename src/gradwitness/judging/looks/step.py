@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Role = str | int
 
 # What a rule may ask of a step that smaller tensors do not tell.
-_WHOLE = frozenset(["made", "memory"])
+_WHOLE = "memory"
 
 
 class Formless(Exception):
@@ -121,7 +121,7 @@ def step_of(values: Sequence[Value], call: Call) -> Step:
     rule = form.rule
     if is_own(call.base_op):
         raise Unjudgeable(f"no rule to look at {call.op} by")
-    if rule.given or not _WHOLE.isdisjoint(rule.parameters) or call.arguments.get("in_parts"):
+    if _WHOLE in rule.parameters or call.arguments.get("in_parts"):
         raise Formless
     lists = (a for a in call.arguments.values() if isinstance(a, tuple))
     if any(next(references(a), None) is not None for a in lists):
@@ -129,7 +129,7 @@ def step_of(values: Sequence[Value], call: Call) -> Step:
     step = Step(values, call, form)
     # A tensor among the parameters would stay as it is.
     others = sum(isinstance(a, Ref) for a in call.arguments.values()) != len(step.operands)
-    if others or form.over_complex:
+    if others:
         raise Formless
     return step
 

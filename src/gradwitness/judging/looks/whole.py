@@ -16,7 +16,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness._failure import kind_and_message
 from gradwitness.engine.backward import gradients, sending
 from gradwitness.engine.distant import lives_elsewhere
-from gradwitness.engine.floats import is_float
+from gradwitness.engine.floats import is_inexact
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.forms import form_of
 from gradwitness.engine.forward import evaluate
@@ -105,7 +105,7 @@ class Whole:
     def _total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
         values = self._tape.values
         value, parts = values[number], [values[n] for n in terms]
-        if ones or value.array is None or not value.array.size or not is_float(value.dtype):
+        if ones or value.array is None or not value.array.size or not is_inexact(value.dtype):
             return None
         if len(parts) == 1:
             same = terms[0] == number or is_same(value.array, parts[0].array)

@@ -25,7 +25,7 @@ def _covered(mode: int, batch_sizes: tuple[int, ...]) -> None:
         raise NotImplementedError("a recurrent layer that is no LSTM, or on a packed sequence")
 
 
-def _in_time(x: Array, reverse: bool) -> Array:
+def in_time(x: Array, reverse: bool) -> Array:
     """Turn a sequence into the order in which the layer goes through it, or back."""
     return np.flip(x, 0) if reverse else x
 
@@ -43,6 +43,9 @@ def _activated(z: Array) -> tuple[Array, Array, Array, Array]:
     "cell, through the cell to the other gates and to the step before; the weights get the sum "
     "over the steps",
     ignores=_IGNORED,
+    # Sequences are independent.
+    apart="_n_,__,__,_,_,n_,n_->_n_,n_,n_,-",
+    sequential=True,
 )
 def lstm(
     x: Array,
@@ -60,9 +63,9 @@ def lstm(
     made: Any = None,
 ) -> tuple[Array, Array, Array, None]:
     _covered(mode, batch_sizes)
-    into = _each_step(_in_time(x, reverse), w.T)
+    into = _each_step(in_time(x, reverse), w.T)
     bias = round_to_format(b + v) if has_biases else 0
-    recorded = None if made is None else _in_time(made[0], reverse)
+    recorded = None if made is None else in_time(made[0], reverse)
     states = []
     for step in range(x.shape[0]):
         i, f, g, o = _activated(into[step] + h @ u.T + bias)
@@ -72,7 +75,7 @@ def lstm(
         if recorded is not None:
             h = recorded[step]
     # What the kernel keeps for its backward says nothing to anyone else.
-    return _in_time(np.stack(states), reverse), states[-1], c, None
+    return in_time(np.stack(states), reverse), states[-1], c, None
 
 
 def _rows(x: Array) -> Array:
@@ -104,30 +107,41 @@ def _(
     c: Array,
     **how: Any,
 ) -> tuple[Array, ...]:
+    of_gates, (of_x, of_h), dh, dc = to_gates(g, y0, x, w, u, b, v, h, c, **how)
+    rows, to_x = _rows(of_gates), _each_step(of_gates, enter_kernel(w))
+    of_bias = np.sum(rows, axis=0)
+    sent = (to_x, rows.T @ of_x, rows.T @ of_h, of_bias, of_bias, dh, dc)
+    to_x, *rest = map(leave_kernel, sent)
+    return in_time(to_x, how["reverse"]), *rest
+
+
+def to_gates(
+    g: Any,
+    y0: Array,
+    x: Array,
+    w: Array,
+    u: Array,
+    b: Array,
+    v: Array,
+    h: Array,
+    c: Array,
+    **how: Any,
+) -> tuple[Array, tuple[Array, Array], Array, Array]:
+    """Return the gradients of the gates' sums, in the layer's order of time, and the states'.
+
+    Between them stand the rows that the sums are products of: of the sequence, and of the states
+    before each step.
+    """
     _covered(how["mode"], how["batch_sizes"])
     reverse: bool = how["reverse"]
     x, w, u, h, c = (enter_kernel(item) for item in (x, w, u, h, c))
-    x, states = (_in_time(item, reverse) for item in (x, enter_kernel(y0)))
+    x, states = (in_time(item, reverse) for item in (x, enter_kernel(y0)))
     before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
     bias = round_to_format(enter_kernel(b) + enter_kernel(v)) if how["has_biases"] else 0
-    gates = [
-        [*map(round_to_format, _activated(step @ w.T + state @ u.T + bias))]
-        for step, state in zip(x, before, strict=True)
-    ]
+    sums = _each_step(x, w.T) + _each_step(before, u.T) + bias
+    gates = [[*map(round_to_format, _activated(step))] for step in sums]
     of_gates, dh, dc = _through_time(g, gates, u, c, reverse)
-    rows = _rows(of_gates)
-    of_bias = np.sum(rows, axis=0)
-    sent = (
-        _each_step(of_gates, w),
-        rows.T @ _rows(x),
-        rows.T @ _rows(before),
-        of_bias,
-        of_bias,
-        dh,
-        dc,
-    )
-    to_x, *rest = map(leave_kernel, sent)
-    return _in_time(to_x, reverse), *rest
+    return of_gates, (_rows(x), _rows(before)), dh, dc
 
 
 def _through_time(
@@ -138,7 +152,7 @@ def _through_time(
     The gates of a step, and its cell, are let go once its gradients are there.
     """
     from_y, dh, dc = (enter_kernel(x) for x in g[:3])
-    from_y = _in_time(from_y, reverse)
+    from_y = in_time(from_y, reverse)
     cells = [c]
     for i, f, n, _ in gates:
         cells.append(round_to_format(f * cells[-1] + i * n))

@@ -7,12 +7,16 @@ the other direction, on the same scale.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, TypeAlias
+import string
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import ignore_error
 from gradwitness.rules.registry import Array, Shaped, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Dims: TypeAlias = "tuple[int, ...]"
 
@@ -31,10 +35,18 @@ def _transform(x: Array, dim: Dims, normalization: int, forward: bool) -> Array:
     return np.fft.ifftn(x, axes=dim, norm=_INVERSE[normalization])
 
 
+def _batched(shapes: Mapping[str, tuple[int, ...]], parameters: Mapping[str, Any]) -> str:
+    """Return the letters of the axes along which there is a transform for each place."""
+    axes, along = len(shapes["x"]), parameters["dim"]
+    letters = "".join("_" if k in along else string.ascii_letters[k] for k in range(axes))
+    return f"{letters}->{letters}"
+
+
 @rule(
     "aten._fft_c2c",
     "y = fft(x, dim, normalization, forward)",
     meaning="transforms the gradient in the other direction, on the same scale",
+    apart=_batched,
 )
 def fft_c2c(x: Array, *, dim: Dims, normalization: int, forward: bool) -> Array:
     return _transform(x, dim, normalization, forward)
@@ -50,6 +62,7 @@ fft_c2c.vjp("x", "fft(g, dim, normalization, not forward)")(
     "y = rfft(x, dim, normalization, onesided)",
     meaning="transforms the gradient back, zeros in place of the frequencies that were left out, "
     "and takes the real part",
+    apart=_batched,
 )
 def fft_r2c(x: Array, *, dim: Dims, normalization: int, onesided: bool) -> Array:
     if onesided:
@@ -79,6 +92,7 @@ def _paired(spectrum: Array, axis: int, length: int) -> Array:
     "aten._fft_c2r",
     "y = irfft(x, dim, normalization, last_dim_size)",
     meaning="transforms the gradient; what stood for two frequencies gets it twice",
+    apart=_batched,
 )
 def fft_c2r(x: Array, *, dim: Dims, normalization: int, last_dim_size: int) -> Array:
     sizes = [*(x.shape[axis] for axis in dim[:-1]), last_dim_size]

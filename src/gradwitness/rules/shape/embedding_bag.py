@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.rules.reduce.norms import length
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import UNMADE, Array, rule
 from gradwitness.rules.shape.indexing import added_up, over_count, rows_added
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _SUM, _MEAN = 0, 1
 
@@ -41,6 +44,12 @@ def _largest(
     return out, chosen
 
 
+def _columns_apart(_shapes: Mapping[str, tuple[int, ...]], parameters: Mapping[str, Any]) -> str:
+    """Return the axis that a table leaves apart, see `Rule`: that of its columns."""
+    chosen = UNMADE if parameters["mode"] in (_SUM, _MEAN) else "_d"
+    return f"_d,_,_,_->_d,{UNMADE},{UNMADE},{chosen}"
+
+
 @rule(
     "aten._embedding_bag",
     "y = bags(weight, indices, offsets, mode, per_sample_weights, include_last_offset, "
@@ -49,6 +58,9 @@ def _largest(
     "mean; for the largest to those whose index the forward pass returned",
     ignores=("sparse",),
     given={"chosen": 3},
+    apart=_columns_apart,
+    # The gradient of a weight of a row is a sum over columns.
+    apart_for={"per_sample_weights": ""},
 )
 def embedding_bag(
     weight: Array,
