@@ -16,6 +16,7 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.judging.looks.products import Products
 from gradwitness.judging.looks.projected import projected
 from gradwitness.judging.looks.step import Formless, Step, step_of
 from gradwitness.judging.looks.sums import PRODUCTS
@@ -65,6 +66,7 @@ class Projecting(Whole):
     def __init__(self, tape: Tape, records: Records, seed: int | None = None) -> None:
         super().__init__(tape, records)
         self._random = np.random.default_rng(seed)
+        self._products = Products(self._random)
 
     def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether some of a step may stand for all."""
@@ -153,16 +155,12 @@ class Projecting(Whole):
     def _projected(
         self, step: Step, target: str, g: Value | None, value: Value
     ) -> Comparison | None:
-        looked = projected(step, target, g, value, self._random, whole=self._all)
-        return None if looked is None else self._remembered(value, looked)
+        norm = self._norm(value)
+        if not step.is_convolution:
+            return self._products.look(step, target, g, value, norm)
+        return projected(step, target, g, value, self._random, norm, whole=self._all)
 
     def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
         """Return a comparison with the value's norm; None if that is not finite."""
         norm = self._norm(value)
         return replace(looked, norm=norm) if math.isfinite(norm) else None
-
-    def _remembered(self, value: Value, looked: Comparison) -> Comparison | None:
-        if math.isnan(looked.norm):
-            return self._screened(value, looked)
-        self._norms[value.id] = looked.norm
-        return looked
