@@ -222,7 +222,7 @@ def test_what_fails_on_the_device_is_judged_on_the_host(
     def failing(*_: Any, **__: Any) -> Any:
         raise MemoryError("out of memory\nallocating 64 MiB")
 
-    monkeypatch.setattr(projecting, "projected", failing)
+    monkeypatch.setattr(projecting.Products, "look", failing)
     with recorded_elsewhere(DeviceArray):
         report = watched("dense", depth).report
     assert report.verdict is gw.Verdict.AGREES
@@ -237,7 +237,7 @@ def test_what_fails_on_the_host_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -
     def failing(*_: Any, **__: Any) -> Any:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(projecting, "projected", failing)
+    monkeypatch.setattr(projecting.Products, "look", failing)
     report = watched("dense", "fast").report
     assert report.verdict is gw.Verdict.INCONCLUSIVE
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from gradwitness.judging.looks import projected as module
-from gradwitness.judging.looks.projected import MISSED, projected
+from gradwitness.judging.looks.products import Products
+from gradwitness.judging.looks.projected import MISSED, VECTORS
 from gradwitness.judging.looks.step import Step, step_of
 from gradwitness.tape import Call, Layout, Ref, Value
 
@@ -29,41 +29,49 @@ def product() -> tuple[Step, Value]:
     return step, values[2]
 
 
-def misses(size: float, along: int) -> int:
-    """Count how often an error of a norm, spread over a row or a column, is not seen."""
+def norm(value: Value) -> float:
+    """Return the Euclidean norm of a value's numbers."""
+    assert value.array is not None
+    return float(np.linalg.norm(value.array))
+
+
+def misses(size: float) -> int:
+    """Count how often an error of a norm, spread over a column (the longer axis), is not seen."""
     step, y = product()
     assert y.array is not None
-    error = np.random.default_rng(5).standard_normal(y.shape[along])
+    error = np.random.default_rng(5).standard_normal(y.shape[0])
     error *= size / np.linalg.norm(error)
     wrong = y.array.astype(np.float64)
-    wrong[(7, slice(None)) if along == 1 else (slice(None), 7)] += error
+    wrong[:, 7] += error
     value = Value(2, y.shape, "float32", wrong.astype(np.float32), y.layout)
     random = np.random.default_rng(11)
-    return sum(projected(step, "", None, value, random) is not None for _ in range(TRIALS))
+    return sum(
+        Products(random).look(step, "", None, value, norm(value)) is not None for _ in range(TRIALS)
+    )
 
 
 def test_an_error_of_what_is_detected_is_not_missed() -> None:
     step, y = product()
-    looked = projected(step, "", None, y, np.random.default_rng(0))
+    looked = Products(np.random.default_rng(0)).look(step, "", None, y, norm(y))
     assert looked is not None
     assert looked.missed == MISSED
-    assert misses(1.05 * looked.detects, along=1) == 0
+    assert misses(1.05 * looked.detects) == 0
 
 
 @pytest.mark.parametrize("stated", [0.9, 0.5, 0.1])
 def test_a_smaller_error_is_missed_less_often_than_the_formula_says(stated: float) -> None:
     """Six projections of an error d miss it with a probability below (sqrt(2/pi) 2a / d)^6."""
     step, y = product()
-    looked = projected(step, "", None, y, np.random.default_rng(0))
+    looked = Products(np.random.default_rng(0)).look(step, "", None, y, norm(y))
     assert looked is not None
-    size = 2 * math.sqrt(2 / math.pi) * looked.bound / stated ** (1 / module._VECTORS)
+    size = 2 * math.sqrt(2 / math.pi) * looked.bound / stated ** (1 / VECTORS)
     spread = math.sqrt(stated * (1 - stated) / TRIALS)
-    assert misses(size, along=1) / TRIALS <= stated + 4 * spread
+    assert misses(size) / TRIALS <= stated + 4 * spread
 
 
 def test_an_error_as_small_as_the_allowance_is_often_missed() -> None:
     """The measurement can fail: |N(0, a/2)| stays below a with 95 %, six times with 76 %."""
     step, y = product()
-    looked = projected(step, "", None, y, np.random.default_rng(0))
+    looked = Products(np.random.default_rng(0)).look(step, "", None, y, norm(y))
     assert looked is not None
-    assert misses(looked.bound / 2, along=1) > TRIALS / 4
+    assert misses(looked.bound / 2) > TRIALS / 4

@@ -80,7 +80,9 @@ class Fast(Projecting):
             if any(array is None for array in arrays):
                 raise Unjudgeable("not recorded")
             exact: list[Any] = [wide(array) for array in arrays if array is not None]
-            total = added([Bounded(array, arithmetic) for array in exact]) if bounded else sum(exact)
+            total = (
+                added([Bounded(array, arithmetic) for array in exact]) if bounded else sum(exact)
+            )
             return [(0, part(0, value)[0], total, value)]
 
         found = self._sampled(value.shape, some, Sums(len(terms)))

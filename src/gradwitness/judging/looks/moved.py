@@ -12,6 +12,7 @@ from gradwitness.tape import Ref
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gradwitness.engine.forms import Form
     from gradwitness.tape import Call
 
 # Operations that are no views and compute nothing.
@@ -43,6 +44,12 @@ class Views:
         """Remember where a right view lies, if the witness's own shares the memory."""
         if _place(view) == _place(moved):
             self._known[kind, source.shape, source.strides] = _beside(source, view)
+
+
+def hands_on(form: Form, call: Call, operand: str) -> bool:
+    """Whether an operand of the result's shape is sent what arrived, as it is: a summand's."""
+    text = form.rule.gradients[operand].text if operand in form.rule.gradients else ""
+    return text == "g" or (text == "alpha * g" and call.arguments.get("alpha", 1) == 1)
 
 
 def is_same(recorded: Any, moved: Any) -> bool:

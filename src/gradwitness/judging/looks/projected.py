@@ -18,7 +18,7 @@ are, which wander (the root of the sum of squares, here by random signs) and dri
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,8 @@ from gradwitness.rules.registry import ADDED
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gradwitness.engine.binding import Lookup
@@ -46,16 +48,16 @@ if TYPE_CHECKING:
 # How probable it may be that a fast look misses what it says that it detects.
 MISSED = 1e-6
 # The most random vectors; the axis is at least so many times as long as there are.
-_VECTORS, _TIMES = 6, 4
+VECTORS, TIMES = 6, 4
 # Fewer for convolutions, for which numbers are copied to every place of the kernel.
 _FEW = 4
 # One in so many is looked at with random signs, too.
-_SIGNED = 3
+SIGNED = 3
 # An axis of this length is long enough: a longer one would cost more random numbers.
-_LONG = 96
+LONG = 96
 # What is allowed of wandering, of drift and of a store, over what is probable.
 _WANDERS, _DRIFTS, _STORES = 4.0, 2.0, 4.0
-# What is allowed of all terms together, where partial sums go further than at random.
+# What is allowed of all terms together, where partial sums wander further, and come back.
 _STRAYS = 16.0
 # How much thinner than its step a look at a convolution has to be.
 _THIN = 24
@@ -67,66 +69,112 @@ def projected(
     g: Value | None,
     recorded: Value,
     random: np.random.Generator,
+    norm: float,
     *,
     whole: bool = False,
 ) -> Comparison | None:
     """Judge a product, or the gradient of the operand ``target``; None unless it clearly agrees.
 
-    Of a convolution's rows or channels some may stand for all, unless it is the ``whole``. If no
-    axis is fit for that, it is `Formless`.
+    ``norm`` is that of what was recorded. Of a convolution's rows or channels some may stand for
+    all, unless it is the ``whole``. If no axis is fit for that, it is `Formless`.
     """
     letter, axis = _shared_axis(step, target, g, recorded)
     if not letter:
         raise Formless
     length = recorded.shape[axis]
-    count = min(_FEW if step.is_convolution else _VECTORS, length // _TIMES)
+    count = min(_FEW if step.is_convolution else VECTORS, length // TIMES)
     thinner = _THIN if whole else length / count
     some, share = _some(step, target, letter, recorded, thinner, random)
     thin = _Thin(step, target, letter, some, random, recorded, (length, count))
     with np.errstate(all="ignore"):
-        made = _first(thin.computed(g), axis)
         own = thin.numbers(target or 0, recorded)
-        residual = np.abs(made[:count] - _first(thin.combined(own, axis), axis)).max(axis=0)
-        norms = np.sqrt(_squares(own, axis))
-        wanders = np.mean(np.square(made[count:]), axis=0)
-        # Of few a row's own may be small by chance.
-        wanders = np.sqrt(np.maximum(wanders, np.mean(wanders) / 4))
-        unit = unit_roundoff("float64" if recorded.dtype == "float64" else "float32")
-        roots = math.sqrt(_terms(step, target, g)) + math.sqrt(length)
-        allowed = unit * roots * (_WANDERS * wanders + _DRIFTS * norms)
-        if unit_roundoff(recorded.dtype) > unit:
-            allowed += _STORES * unit_roundoff(recorded.dtype) * norms
-        if not scalar((residual <= allowed).all()):
-            # Partial sums may wander further, and come back.
-            allowed += _STRAYS * unit * thin.computed(g, without_signs=True).max(axis=axis)
-        farthest, ratio, allowance, largest, widest, norm, within = scalars(
-            residual.max(),
-            (residual / allowed).max(),
-            allowed.max(),
-            norms.max(),
-            wanders.max(),
-            np.linalg.norm(norms),
-            (residual <= allowed).all(),
+        return held(
+            Combined(recorded, own, axis, thin.combined(own, axis), thin.computed(g)),
+            _terms(step, target, g),
+            norm,
+            lambda: thin.computed(g, without_signs=True),
+            share,
         )
-        detects = 2 * math.sqrt(2 / math.pi) * allowance / MISSED ** (1 / count)
-        # Of terms that cancel an error in one is detected, though nothing is left of all.
-        cancels = detects > SHARE * largest and detects <= VISIBLE * widest
+
+
+class Combined(NamedTuple):
+    """A value, those of its numbers that are looked at, their combinations, and the witness's.
+
+    Behind the witness's are some with random signs.
+    """
+
+    value: Value
+    numbers: NDArray[Any]
+    axis: int
+    recorded: NDArray[Any]
+    made: NDArray[Any]
+
+
+def held(
+    combined: Combined,
+    terms: int,
+    norm: float,
+    without_signs: Callable[[], NDArray[Any]],
+    share: float = 1.0,
+) -> Comparison | None:
+    """Compare combinations of numbers that are sums of so many terms; None unless it is clear.
+
+    ``norm`` is that of the whole value. ``without_signs`` adds up the terms' sizes.
+    """
+    value, numbers, axis, *both = combined
+    recorded, made = (_first(array, axis) for array in both)
+    count, length = len(recorded), value.shape[axis]
+    residual = np.abs(made[:count] - recorded).max(axis=0)
+    wanders, drifts = _sizes(made[count:]), _sizes(recorded)
+    unit = unit_roundoff("float64" if value.dtype == "float64" else "float32")
+    roots = math.sqrt(terms) + math.sqrt(length)
+    allowed = unit * roots * (_WANDERS * wanders + _DRIFTS * drifts)
+    if unit_roundoff(value.dtype) > unit:
+        allowed += _STORES * unit_roundoff(value.dtype) * drifts
+    if not scalar((residual <= allowed).all()):
+        # Partial sums may wander further, and come back.
+        allowed += _STRAYS * unit * without_signs().max(axis=axis)
+    farthest, ratio, most, widest, within = scalars(
+        residual.max(),
+        (residual / allowed).max(),
+        allowed.max(),
+        wanders.max(),
+        (residual <= allowed).all(),
+    )
+    detects = 2 * math.sqrt(2 / math.pi) * most / MISSED ** (1 / count)
+    size = math.prod(value.shape)
+    # The largest row is no smaller than the root of the mean of their squares.
+    largest = norm / math.sqrt(size / length)
+    if detects > SHARE * largest:
+        largest = math.sqrt(scalar(_squares(numbers, axis).max()))
+    # Of terms that cancel an error in one is detected, though nothing is left of all.
+    cancels = detects > SHARE * largest and detects <= VISIBLE * widest
     # NaN compares as false.
     if not (within and (cancels or 0 < detects <= SHARE * largest < math.inf)):
         return None
     return Comparison(
         Verdict.AGREES,
         CANCELS if cancels else PROJECTED,
-        math.prod(recorded.shape),
+        size,
         error=farthest,
-        bound=allowance,
+        bound=most,
         ratio=ratio,
         detects=detects,
         detects_relative=detects / largest if largest else math.inf,
-        norm=norm if share == 1 else math.nan,
+        norm=norm,
         share=share,
         missed=MISSED,
     )
+
+
+def _sizes(combinations: NDArray[Any]) -> NDArray[Any]:
+    """Return what random combinations tell of the size of each of the sums, along the first axis.
+
+    A single one's may be small by chance.
+    """
+    squares = np.mean(np.square(combinations), axis=0)
+    sizes: NDArray[Any] = np.sqrt(np.maximum(squares, np.mean(squares) / 4))
+    return sizes
 
 
 def _some(
@@ -176,8 +224,8 @@ def _shared_axis(step: Step, target: str, g: Value | None, recorded: Value) -> t
         if axis is None or len(carriers) != 1 or lacking:
             continue
         length = recorded.shape[axis]
-        enough = length >= _LONG and not step.is_convolution
-        if length >= 2 * _TIMES:
+        enough = length >= LONG and not step.is_convolution
+        if length >= 2 * TIMES:
             found.append(
                 (enough or carriers[0] == spread, -length if enough else length, letter, axis)
             )
@@ -204,7 +252,7 @@ class _Thin:
         self._operands, self._results = step.letters(target) or ({}, ())
         self._kind = np.dtype("float64" if like.dtype == "float64" else "float32")
         self._x = np.asarray(random.standard_normal(shape, self._kind), like=like.array)
-        self._signed = max(2, shape[1] // _SIGNED)
+        self._signed = max(2, shape[1] // SIGNED)
         self._random = random
 
     def numbers(self, role: Role, value: Value) -> NDArray[Any]:

@@ -16,6 +16,8 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.judging.looks.moved import hands_on, is_same
+from gradwitness.judging.looks.products import Products
 from gradwitness.judging.looks.projected import projected
 from gradwitness.judging.looks.step import Formless, Step, step_of
 from gradwitness.judging.looks.sums import PRODUCTS
@@ -65,6 +67,7 @@ class Projecting(Whole):
     def __init__(self, tape: Tape, records: Records, seed: int | None = None) -> None:
         super().__init__(tape, records)
         self._random = np.random.default_rng(seed)
+        self._products = Products(self._random)
 
     def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether some of a step may stand for all."""
@@ -96,14 +99,30 @@ class Projecting(Whole):
     def _gradients(
         self, node: Node, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
     ) -> dict[int, Comparison]:
-        found: dict[int, Comparison] = {}
-        if self._for_all(call, form, sent.values()):
+        found = self._handed_on(call, form, node_run, sent)
+        rest = {k: value for k, value in sent.items() if k not in found}
+        if rest and self._for_all(call, form, rest.values()):
             with suppress(Formless):
                 step = step_of(self._tape.values, call)
-                found = self._sent_parts(node, step, node_run, sent)
-        rest = {k: value for k, value in sent.items() if k not in found}
+                found |= self._sent_parts(node, step, node_run, rest)
+        rest = {k: value for k, value in rest.items() if k not in found}
         if rest:
             found |= super()._gradients(node, call, form, node_run, rest)
+        return found
+
+    def _handed_on(
+        self, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
+    ) -> dict[int, Comparison]:
+        """Look at gradients that are what arrived, bit for bit."""
+        number = node_run.incoming[0] if len(node_run.incoming) == 1 else None
+        came = None if number is None else self._tape.values[number].array
+        edges, found = form.edges(), {}
+        for k, value in sent.items():
+            if k < len(edges) and hands_on(form, call, edges[k][0][0]) and came is not None:
+                same = value.array is not None and is_same(value.array, came)
+                looked = self._passed_on(number, value) if same else None
+                if looked is not None:
+                    found[k] = looked
         return found
 
     def _sent_parts(
@@ -165,16 +184,12 @@ class Projecting(Whole):
     ) -> Comparison | None:
         if step.form.over_complex:
             raise Formless
-        looked = projected(step, target, g, value, self._random, whole=self._all)
-        return None if looked is None else self._remembered(value, looked)
+        norm = self._norm(value)
+        if not step.is_convolution:
+            return self._products.look(step, target, g, value, norm)
+        return projected(step, target, g, value, self._random, norm, whole=self._all)
 
     def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
         """Return a comparison with the value's norm; None if that is not finite."""
         norm = self._norm(value)
         return replace(looked, norm=norm) if math.isfinite(norm) else None
-
-    def _remembered(self, value: Value, looked: Comparison) -> Comparison | None:
-        if math.isnan(looked.norm):
-            return self._screened(value, looked)
-        self._norms[value.id] = looked.norm
-        return looked

@@ -46,6 +46,8 @@ class Step:
     operands : dict of str to Value
         The tensors among the rule's operands.
     outputs : list of (Value or None)
+    combined : dict
+        Combinations of its tensors, as far as they were made, by value and axis, with the vectors.
     """
 
     def __init__(self, values: Sequence[Value], call: Call, form: Form) -> None:
@@ -53,6 +55,7 @@ class Step:
         self._schema = dict(zip(form.rule.operands, form.positional, strict=True))
         self.operands = operands_of(values, call, form)
         self.outputs = [None if n is None else values[n] for n in call.outputs]
+        self.combined: dict[Any, Any] = {}
 
     @property
     def is_convolution(self) -> bool:
