@@ -57,11 +57,13 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def watched(case: Case, depth: str, keep: int | str = "auto") -> gradwitness.Witness:
-    """Run a step watched; a right one that is refuted ends the benchmark."""
+    """Run a step watched; a right one that is refuted ends the benchmark, as does a failure."""
     with gradwitness.watch(case.model, depth=depth, keep=keep) as witness:
         case.step()
     if witness.verdict is gradwitness.Verdict.DISAGREES:
         raise SystemExit(f"a right gradient was refuted:\n{witness}")
+    if witness.tape.failures:
+        raise SystemExit("the witness failed: " + "; ".join(witness.tape.failures))
     return witness
 
 
