@@ -241,7 +241,8 @@ def _read_rows(text: Cursor, *, by_rows: bool) -> Tensor:
 def _read_block(text: Cursor, numbers: Numbers, columns: Axis, most: int) -> bool:
     """Read many lines of numbers at once, as far as they are alike; False if they are too few.
 
-    They are of ``most`` letters at most. Raises `ValueError` if they are no numbers, or of different counts.
+    They are of ``most`` letters at most. Raises `ValueError` if they are no numbers, or of
+    different counts.
     """
     block = text.content[text.at : text.at + most]
     empty = _EMPTY_LINE.search(block)
