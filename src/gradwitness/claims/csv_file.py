@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradwitness._errors import FileFormatError
+from gradwitness._printable import listed
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.records import claims_of_records, limited
-from gradwitness.claims.text import tensors_of
+from gradwitness.claims.records import claims_of_columns, claims_of_records, limited
+from gradwitness.claims.text import read_text, tensors_of
 from gradwitness.claims.text_brackets import squeezed
 from gradwitness.claims.text_file import MOST_BYTES, read_bytes
 from gradwitness.claims.text_numbers import Digits, Numbers, digits
@@ -32,6 +34,13 @@ _BATCH = 1 << 8  # rows that are read at a time
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+", re.ASCII)
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
 _ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
+_EMPTY_LINES = re.compile(rb"(?m)^\r?\n")
+_COMMENTS = re.compile(rb"(?:[ \t]*#[^\n]*\n|\s*\n)+")
+# What somebody may have meant for a number, with other signs in it; and what makes it no count.
+_LIKE_A_NUMBER = re.compile(r"[-+.]?\d[-+.,;:'%\d\seE]*", re.ASCII)
+_NO_COUNT = re.compile(r"\D")
+# One number with thousands set apart, and not several.
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+\.\d*", re.ASCII)
 
 
 def read_csv(path: Path) -> Claims:
@@ -39,26 +48,82 @@ def read_csv(path: Path) -> Claims:
 
     Raises `FileFormatError` if it is not a table of names and numbers.
     """
-    content = read_bytes(path).removeprefix(b"# ")
-    text = content.decode("utf-8", "replace")
-    delimiter = max("\t;,", key=text.partition("\n")[0].count)
+    comment, content = _without_comments(read_bytes(path))
+    line = content.partition(b"\n")[0]
+    delimiter = max(b"\t;,", key=lambda letter: line.count(bytes([letter])))
+    words = line.split()
+    if delimiter not in line and len(words) > 1 and _NUMBER.fullmatch(words[0].decode("latin-1")):
+        return read_text(path)  # white space is between its numbers
     before = csv.field_size_limit(MOST_BYTES)
     try:
-        rows = (
-            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row
-        )
-        first = [cell.strip() for cell in next(rows, ())]
-        if all(map(_NUMBER.fullmatch, first)) and first != [str(n) for n in range(len(first))]:
-            numbers = _plain_matrix(content, delimiter.encode(), len(first))
-            return _claims_of(numbers or _matrix(first, rows, path), len(first), path)
-        if _is_headless(first):
-            return _rows_by_name([first, *limited(rows, path)], path)
-        names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
-        return claims_of_records([record(names, row, path) for row in limited(rows, path)], path)
+        return _table(content, chr(delimiter), comment, path)
     except csv.Error as error:
         raise FileFormatError(f"{path}: not a table: {error}") from None
     finally:
         csv.field_size_limit(before)
+
+
+def _without_comments(content: bytes) -> tuple[str, bytes]:
+    """Split off lines of comment at the beginning; the last may hold the names of the columns."""
+    match = _COMMENTS.match(content)
+    if not match:
+        return "", content
+    comment = match[0].strip().rpartition(b"\n")[2].lstrip(b"# \t").rstrip()
+    rest = content[match.end() :]
+    line = rest.partition(b"\n")[0]
+    counts = [(line.count(letter), comment.count(letter)) for letter in (b"\t", b";", b",")]
+    is_delimited = any(count for count, _ in counts) or len(line.split()) == 1
+    if comment and is_delimited and all(count == names for count, names in counts):
+        return "", comment + b"\n" + rest
+    return comment.decode("utf-8", "replace"), rest
+
+
+def _table(content: bytes, delimiter: str, comment: str, path: Path) -> Claims:
+    text = io.StringIO(content.decode("utf-8", "replace"), newline="")
+    rows = (row for row in csv.reader(text, delimiter=delimiter) if row)
+    first = [cell.strip() for cell in next(rows, ())]
+    width = max((n for n, cell in enumerate(first, 1) if cell), default=0)
+    if width and all(map(_NUMBER.fullmatch, first[:width])) and not _are_counts(first, 0):
+        # A delimiter at the end of each row ends it.
+        ends = delimiter.encode() * (len(first) - width)
+        numbers = _plain_matrix(content, delimiter.encode(), width, ends)
+        numbers = numbers or _matrix(first, rows, width, path)
+        return _claims_of(numbers, width, comment or path.stem, path)
+    _check_names(first, path)
+    if _is_headless(first):
+        return _rows_by_name([first, *limited(rows, path)], path)
+    names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
+    line, _, below = content.partition(b"\n")
+    numbers = None if b'"' in line else _plain_matrix(below, delimiter.encode(), len(names))
+    found = claims_of_columns(names, numbers, path) if numbers else None
+    if not found:
+        records = [record(names, row, path) for row in limited(rows, path)]
+        found = claims_of_records(records, path)
+    numeric = [name for name in names if _NUMBER.fullmatch(name)]
+    # Beside other names they may count from 1, too.
+    begins = (0, 1) if names[:1] != numeric[:1] else (0,)
+    if not any(_are_counts(numeric, begin) for begin in begins):
+        note = f"its first row was read as names: {listed([*map(repr, names)], 4)}"
+        found = replace(found, notes=(*found.notes, note))
+    return found
+
+
+def _are_counts(cells: list[str], begin: int) -> bool:
+    """Whether cells count, as the names of columns that have none do."""
+    return cells == [str(n) for n in range(begin, begin + len(cells))]
+
+
+def _check_names(first: list[str], path: Path) -> None:
+    """Refuse a first row that was meant to be numbers."""
+    present = [cell for cell in first if cell]
+    # Names may be counts, after one that is empty.
+    is_amiss = any(map(_NO_COUNT.search, present)) or bool(first and first[0] and "" in first)
+    if is_amiss and all(map(_LIKE_A_NUMBER.fullmatch, present)):
+        cell, at = next((c, n) for n, c in enumerate(first, 1) if not _NUMBER.fullmatch(c))
+        raise FileFormatError(
+            f"{path}, row 1: expected a number in cell {at}, found {cell[:30]!r}. Write decimals "
+            "with a point, nothing between thousands, and nan where there is no number."
+        )
 
 
 def _is_headless(first: list[str]) -> bool:
@@ -98,6 +163,11 @@ def _cell(text: str, path: Path) -> Digits | Claim | str | None:
         return None
     if _NUMBER.fullmatch(text):
         return digits(text)
+    if _THOUSANDS.fullmatch(text):
+        raise FileFormatError(
+            f"{path}: {text[:30]!r} may be one number or two. Write nothing between thousands, and "
+            "several numbers in brackets."
+        )
     if _NUMBERS.fullmatch(text):
         text = f"[{text.replace(';', ',')}]"
     if _ARRAY.search(text):
@@ -111,10 +181,21 @@ def _is_row(row: list[str], width: int) -> bool:
     return len(row) == width and all(_NUMBER.fullmatch(cell.strip()) for cell in row)
 
 
-def _plain_matrix(content: bytes, delimiter: bytes, width: int) -> Numbers | None:
-    """Read rows of numbers, many at a time; None if there is anything else, as quotes are."""
+def _plain_matrix(
+    content: bytes, delimiter: bytes, width: int, ends: bytes = b""
+) -> Numbers | None:
+    """Read rows of numbers, many at a time; None if there is anything else, as quotes are.
+
+    Each row may end with ``ends``.
+    """
     numbers = Numbers()
+    if ends:
+        content = re.sub(re.escape(ends) + rb"(?=\r?(?:\n|\Z))", b"", content)
     for block in blocks_of(content, b"\n"):
+        if block[:1] in (b"\n", b"\r") or b"\n\n" in block or b"\n\r" in block:
+            block = _EMPTY_LINES.sub(b"", block)
+        if not block:
+            continue
         try:
             printed = read_printed(block.replace(delimiter, b" "))
         except ValueError:
@@ -136,25 +217,26 @@ def _plain_matrix(content: bytes, delimiter: bytes, width: int) -> Numbers | Non
     return numbers
 
 
-def _matrix(first: list[str], rows: Iterable[list[str]], path: Path) -> Numbers:
+def _matrix(first: list[str], rows: Iterable[list[str]], width: int, path: Path) -> Numbers:
+    """Read rows of numbers; what is empty after so many is left out."""
     numbers, count = Numbers(), 0
-    rows = chain([first], rows)
+    rows = (row[:width] + [x for x in row[width:] if x.strip()] for row in chain([first], rows))
     while batch := list(islice(rows, _BATCH)):
         try:
-            if all(len(row) == len(first) for row in batch):
+            if all(len(row) == width for row in batch):
                 numbers.extend([cell.strip().encode() for row in batch for cell in row])
                 numbers.read()
                 count += len(batch)
                 continue
         except ValueError:
             pass
-        wrong = (n for n, row in enumerate(batch, count + 1) if not _is_row(row, len(first)))
-        raise FileFormatError(f"{path}, row {next(wrong)}: expected {len(first)} numbers")
+        wrong = (n for n, row in enumerate(batch, count + 1) if not _is_row(row, width))
+        raise FileFormatError(f"{path}, row {next(wrong)}: expected {width} numbers")
     return numbers
 
 
-def _claims_of(numbers: Numbers, width: int, path: Path) -> Claims:
+def _claims_of(numbers: Numbers, width: int, name: str, path: Path) -> Claims:
     values, rounding = numbers.take()
     shape = squeezed((len(values) // width, width))
     rounding = rounding if isinstance(rounding, float) else rounding.reshape(shape)
-    return Claims(path.name, ({path.stem: Claim(path.stem, values.reshape(shape), rounding)},))
+    return Claims(path.name, ({name: Claim(name, values.reshape(shape), rounding)},))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -14,6 +15,8 @@ from gradwitness.claims.text_numbers import Digits, Numbers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from gradwitness.claims.claim import Run
 
@@ -39,6 +42,7 @@ _INDEX = re.compile(
     r"(?i)(?:flat[ _]?)?(?:index|idx|element|entry|position|pos)|row|col(?:umn)?|[ijkl]"
     r"|(?:dim|axis|index|idx|i|level)[ _]?\d"
 )
+_UNNAMED = "Unnamed: "
 _NO_CLAIM = {"dtype", "shape", "device", "type"}
 _INTEGER = re.compile(r"\d{1,9}")
 _MOST_ENTRIES = 1 << 26
@@ -91,6 +95,23 @@ def claims_of_records(records: list[Record], path: Path) -> Claims:
     return Claims(path.name, tuple(found))
 
 
+def claims_of_columns(names: list[str], numbers: Numbers, path: Path) -> Claims | None:
+    """Return the claims in a table of numbers alone, as `claims_of_records` does.
+
+    None where they may be more than columns: names, runs, indices, or filled up.
+    """
+    special = _NAMES | _RUNS | _NO_CLAIM | {""}
+    if any(c.lower() in special or c.startswith(_UNNAMED) or _INDEX.fullmatch(c) for c in names):
+        return None
+    vectors = {}
+    for name, column in zip(names, numbers.columns(len(names)), strict=True):
+        values, rounding = column.take()
+        if not math.isfinite(values[-1]):
+            return None
+        vectors[name] = _claim(name, values, rounding, path)
+    return Claims(path.name, (_as_matrix(vectors, path),))
+
+
 def runs_of_entries(
     records: list[Record], values: list[str], path: Path
 ) -> tuple[list[Run], list[str]]:
@@ -115,7 +136,7 @@ def _counts(records: list[Record], column: str) -> bool:
     """Whether a column only counts the rows: pandas writes its index in one without a name."""
     counts = [record.get(column) for record in records]
     return (
-        (column == "" or column.startswith("Unnamed: "))
+        (column == "" or column.startswith(_UNNAMED))
         and all(isinstance(n, Digits) and _INTEGER.fullmatch(n) for n in counts)
         and len(set(counts)) == len(counts)
     )
@@ -211,14 +232,17 @@ def _wide(records: list[Record], columns: list[str], path: Path) -> list[Run]:
         for column in cells.values():
             while column and not _is_finite(column[-1]) and not _is_text(column[-1]):
                 column.pop()
-    vectors = {c: _vector(column, c, path) for c, column in cells.items()}
-    if vectors and all(map(_INTEGER.fullmatch, columns)):
-        # The rows and columns of one matrix.
-        stem, parts = path.stem, list(vectors.values())
-        if len({part.array.size for part in parts}) > 1:
-            raise FileFormatError(f"{path}: its columns differ in length")
-        return [{stem: _stacked(parts, stem, path)}]
-    return [vectors]
+    return [_as_matrix({c: _vector(column, c, path) for c, column in cells.items()}, path)]
+
+
+def _as_matrix(vectors: Run, path: Path) -> Run:
+    """Return columns as they are, or one matrix if their names are the numbers of its columns."""
+    if not vectors or not all(map(_INTEGER.fullmatch, vectors)):
+        return vectors
+    stem, parts = path.stem, list(vectors.values())
+    if len({part.array.size for part in parts}) > 1:
+        raise FileFormatError(f"{path}: its columns differ in length")
+    return {stem: _stacked(parts, stem, path)}
 
 
 def _stacked(columns: list[Claim], name: str, path: Path) -> Claim:
@@ -244,9 +268,12 @@ def _vector(cells: list[Digits | Claim | str | None], name: str, path: Path) -> 
                 f"{path}, {name[:80]}: expected a number, found {str(_shown(cell))[:30]!r}"
             )
         numbers.append(str(word).encode())
-    values, rounding = numbers.take()
-    if len(cells) == 1:
-        return Claim(name, values.reshape(()), rounding, where=path.name)
+    return _claim(name, *numbers.take(), path)
+
+
+def _claim(name: str, values: NDArray[Any], rounding: NDArray[Any] | float, path: Path) -> Claim:
+    if len(values) == 1:
+        values, rounding = values.reshape(()), np.reshape(rounding, ())[()]
     return Claim(name, values, rounding, where=path.name)
 
 

@@ -92,7 +92,7 @@ class _Reader:
 
     def _line(self, line: bytes) -> None:
         """Read the first item of a line, or of the rest of one."""
-        begin = line[: labels.LONGEST_LABEL]
+        begin = labels.beginning(line)
         trailer = labels.trailer(begin)
         if trailer:
             self._text.at += trailer[0]
@@ -107,7 +107,7 @@ class _Reader:
         tree = BEGIN.search(begin) if self._no_trees < _MOST_FAILURES else None
         if tree and self._is_tree(begin[: tree.start()], tree.start()):
             return
-        if self._text.at >= self._no_entries and labels.entry(begin) and self._entries():
+        if self._text.at >= self._no_entries and labels.entry(line) and self._entries():
             return
         parts = labels.classify(begin)
         if parts.kind == "text":
@@ -205,7 +205,7 @@ class _Reader:
         if not name:
             return
         self._flush()
-        if _DECIMAL.search(rest):
+        if _DECIMAL.search(rest) or labels.is_like_numbers(rest):
             self._unread += 1
             if self._unread <= _MOST_NOTES:
                 self.collector.notes.append(f"{self._text.where()} was read as text: {name[:80]!r}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import FileFormatError
+from gradwitness.claims.text_nests import read_regular
 from gradwitness.claims.text_numbers import Numbers
 from gradwitness.files.printed_numbers import BLOCK, NUMBER_PATTERN, read_printed
 
@@ -36,6 +37,12 @@ _ROW = re.compile(rb"[-+.\deEnNaAiIfFtTyY,\s]+")
 _OTHER = re.compile(rb"(?i)(?<![^-+\s,])(?:nan|inf(?:inity)?)(?![^\s,])|[^\x00-9e]")
 _NINE, _E, _NEWLINE = b"9e\n"
 _LOWER = 0x20  # the bit that makes a letter a small one
+# Between numbers, and within one: of decimals, or of thousands.
+_TIGHT_COMMA = re.compile(rb"\d[\d.eE+-]*,[-+.]?\d[^\s\[\]]{0,30}")
+_SPACE = re.compile(rb"[\d.][ \t]+[-+.\d]")
+_LOOSE_COMMAS = b", ", b",\n"
+_NOTHING = re.compile(rb",[ \t]*,")
+_EMPTY_LINE = re.compile(rb"\n[ \t\r,]*\n")
 # Fewer bytes of rows are read line by line.
 _BY_LINE = 1 << 12
 _UNEQUAL = "all rows of a tensor must have the same length"
@@ -76,12 +83,20 @@ def read_nest(text: Cursor) -> Tensor:
     Raises `FileFormatError` if it is malformed, or the file ends within it.
     """
     begin = text.at
+    regular = read_regular(text.content, begin)
     try:
-        return _read_nest(text, by_rows=True)
+        tensor = _read_nest(text, by_rows=True) if regular is None else _regular(text, *regular)
     except (ValueError, FileFormatError):
         # Word by word, so that an error names the place.
         text.at = begin
-        return _read_nest(text, by_rows=False)
+        tensor = _read_nest(text, by_rows=False)
+    _check_commas(text, begin, len(tensor.numbers))
+    return tensor
+
+
+def _regular(text: Cursor, numbers: Numbers, shape: tuple[int, ...], end: int) -> Tensor:
+    text.at = end
+    return Tensor(numbers, [Axis(size) for size in shape])
 
 
 def _read_nest(text: Cursor, *, by_rows: bool) -> Tensor:
@@ -161,24 +176,58 @@ def read_rows(text: Cursor) -> Tensor:
     """Read rows of numbers without brackets, up to a line that is empty or of another kind."""
     begin = text.at
     try:
-        return _read_rows(text, by_rows=True)
+        tensor = _read_rows(text, by_rows=True)
     except (ValueError, FileFormatError):
         # A name may be of letters that numbers have, too: e.
         text.at = begin
-        return _read_rows(text, by_rows=False)
+        tensor = _read_rows(text, by_rows=False)
+    _check_commas(text, begin, len(tensor.numbers))
+    return tensor
+
+
+def _check_commas(text: Cursor, begin: int, count: int) -> None:
+    """Refuse a number left out between commas, and commas that may be part of a number.
+
+    They may where white space sets other numbers apart.
+    """
+    commas = text.content.count(b",", begin, text.at)
+    if not commas:
+        return
+    read = text.content[begin : text.at]
+    if (b",," in read or b", ," in read) and (nothing := _NOTHING.search(read)):
+        raise text.error("nothing between two commas.", begin + nothing.start())
+    # Where one is between any two numbers, white space alone is nowhere.
+    if commas == count - 1 or commas == sum(map(read.count, _LOOSE_COMMAS)):
+        return
+    if not _SPACE.search(read):
+        return
+    if comma := _TIGHT_COMMA.search(read):
+        found = comma[0].decode("utf-8", "replace")
+        raise text.error(
+            f"{found!r}, but elsewhere white space alone is between numbers. Write decimals with "
+            "a point, nothing between thousands, and the same between all numbers.",
+            begin + comma.start(),
+        )
 
 
 def _read_rows(text: Cursor, *, by_rows: bool) -> Tensor:
     numbers, columns = Numbers(), Axis()
     by_line = text.at + _BY_LINE * (not by_rows)
+    # Tables may be short: what is read in vain must not cost more than what is read.
+    most = 4 * _BY_LINE
     while (line := text.line()).strip(b" \t\r,"):
         if by_rows and text.at >= by_line:
-            by_line = text.at if _read_block(text, numbers, columns) else text.at + _BY_LINE
-            if by_line == text.at:
+            if _read_block(text, numbers, columns, max(most, 2 * len(line))):
+                most = min(2 * most, BLOCK)
                 continue
+            by_line = text.at + _BY_LINE
         if by_rows and not line.translate(None, _PLAIN):
             words = line.replace(b",", b" ").split()
-        elif columns.closed and not _TABLE_LINE.fullmatch(line):
+        elif (
+            columns.closed
+            and not _TABLE_LINE.fullmatch(line)
+            and not _begins_a_row(line, columns.size)
+        ):
             break
         else:
             words = _words(text, line)
@@ -189,12 +238,15 @@ def _read_rows(text: Cursor, *, by_rows: bool) -> Tensor:
     return Tensor(numbers, [Axis(columns.closed), columns])
 
 
-def _read_block(text: Cursor, numbers: Numbers, columns: Axis) -> bool:
+def _read_block(text: Cursor, numbers: Numbers, columns: Axis, most: int) -> bool:
     """Read many lines of numbers at once, as far as they are alike; False if they are too few.
 
-    Raises `ValueError` if they are no numbers, or of different counts.
+    They are of ``most`` letters at most. Raises `ValueError` if they are no numbers, or of
+    different counts.
     """
-    block = text.content[text.at : text.at + BLOCK]
+    block = text.content[text.at : text.at + most]
+    empty = _EMPTY_LINE.search(block)
+    block = block[: empty.start() + 1] if empty else block
     letters = np.frombuffer(block, np.uint8)
     others = (letters > _NINE) & (letters | _LOWER != _E)
     end = len(block)
@@ -219,6 +271,15 @@ def _read_block(text: Cursor, numbers: Numbers, columns: Axis) -> bool:
     numbers.extend_read(printed, rows * size)
     text.at = min(text.at + int(line_ends[rows - 1]) + 1, len(text.content))
     return True
+
+
+def _begins_a_row(line: bytes, size: int | None) -> bool:
+    """Whether a line below rows of several numbers is another one, with something amiss."""
+    first = _WORD.search(line)
+    if size == 1 or not first or not _NUMBER.fullmatch(first[0]):
+        return False
+    words = _WORD.findall(line)
+    return len(words) == size or (len(words) > 1 and bool(_NUMBER.fullmatch(words[1])))
 
 
 def _words(text: Cursor, line: bytes) -> list[bytes]:

@@ -42,6 +42,8 @@ def read_bytes(path: Path) -> bytes:
             raise FileFormatError(
                 f"{path}: begins like UTF-16 text, but is not ({error})"
             ) from None
+    if b"\n" not in content:
+        content = content.replace(b"\r", b"\n")  # as old Macs ended lines
     return content.removeprefix(codecs.BOM_UTF8)
 
 

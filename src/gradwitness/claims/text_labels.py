@@ -12,6 +12,11 @@ from gradwitness.files.printed_numbers import NUMBER_PATTERN
 # Names end before this column of a line.
 LONGEST_LABEL = 4096
 _LONGEST_NAME = 200
+# Half a number is none: a long line is cut where a word ends.
+_WHOLE_WORDS = re.compile(rb"(?s).*(?:(?=[\s,])|(?<=\[))")
+# The letters of numbers, and those between them; as many of them as tell a name from a number.
+_PLAIN = b"0123456789+-.eE, \t\r"
+_ENOUGH = 512
 
 _BRACKET = re.compile(rb"\[(?=[\s\[]*(?:[-+]*(?:\d|\.\d|nan|inf)|\.\.\.|\]|$))", re.IGNORECASE)
 # [3] after a name is an index, [1/100] and [2x3] are text; so is [21, 10] before a colon.
@@ -85,6 +90,13 @@ class LineParts:
     end: int = 0  # the end of a scalar
 
 
+def beginning(line: bytes) -> bytes:
+    """Return as much of a line as may hold a name, with some numbers after it."""
+    end = min(len(line.rstrip(_PLAIN)) + _ENOUGH, LONGEST_LABEL)
+    match = _WHOLE_WORDS.match(line, 0, end + 1) if end < len(line) else None
+    return match[0] if match else line[:end]
+
+
 def classify(line: bytes) -> LineParts:
     """Find the first numbers of a line: a bracket that opens an array, a scalar, or rows."""
     array = _array(line)
@@ -121,7 +133,7 @@ def _rows(line: bytes) -> int | None:
     first = len(words)
     while first and _NUMBER.fullmatch(words[first - 1][0]):
         first -= 1
-    if first == len(words) or _SCALE.search(line):
+    if first == len(words) or (b"*" in line and _SCALE.search(line)):
         return None
     begin = words[first].start()
     label = line[:begin].rstrip()
@@ -137,6 +149,16 @@ def _rows(line: bytes) -> int | None:
     return None
 
 
+def is_like_numbers(line: bytes) -> bool:
+    """Whether a line that is no row begins or ends like one, or has only letters of numbers."""
+    words = _WORD.findall(line)
+    return len(words) > 1 and bool(
+        _NUMBER.fullmatch(words[0])
+        or all(map(_NUMBER.fullmatch, words[-2:]))
+        or not line.translate(None, _PLAIN)
+    )
+
+
 def entry(line: bytes) -> tuple[str, list[int], list[str]] | None:
     """Parse a line with an entry of a tensor: its name, its index, its number in each column."""
     match = _ENTRY.match(line) if len(line) < LONGEST_LABEL else None
@@ -149,7 +171,7 @@ def entry(line: bytes) -> tuple[str, list[int], list[str]] | None:
 
 def scale_of(label: bytes) -> tuple[bytes, float]:
     """Split off a factor that applies to all following numbers: ``1e-05 *``."""
-    match = _SCALE.search(label)
+    match = _SCALE.search(label) if b"*" in label else None
     if not match or not math.isfinite(float(match[1])):
         return label, 1.0
     return label[: match.start()], float(match[1])

@@ -75,6 +75,15 @@ class Numbers:
         self._read.append((printed.values[:count], self._last_digits(printed)[:count]))
         self._count += count
 
+    def columns(self, width: int) -> list[Numbers]:
+        """Return the columns of a matrix of so many, whose rows these are."""
+        self.read()
+        values, last = (np.concatenate(x).reshape(-1, width) for x in zip(*self._read, strict=True))
+        columns = [Numbers(self._whole_decimals) for _ in range(width)]
+        for n, column in enumerate(columns):
+            column._read, column._count = [(values[:, n], last[:, n])], len(values)
+        return columns
+
     def read(self) -> None:
         """Read what was appended."""
         if self._words:

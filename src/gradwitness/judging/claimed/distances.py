@@ -206,8 +206,10 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
             # Both come from memory at once, which is sooner than one after the other. Equal
             # numbers are far from rare, and their beginning tells others from them.
             error = 0.0
-            alike = r[:_GLANCE].tobytes() == w[:_GLANCE].tobytes()
-            if not (alike and np.equal(r, w, out=same[: r.size]).all()):
+            if (
+                r[:_GLANCE].tobytes() != w[:_GLANCE].tobytes()
+                or not np.equal(r, w, out=same[: r.size]).all()
+            ):
                 np.subtract(r, w, out=part)
                 error = float(np.maximum(np.maximum.reduce(part), -np.minimum.reduce(part)))
             np.abs(w, out=part)
