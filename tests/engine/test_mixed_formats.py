@@ -67,6 +67,27 @@ def test_what_is_rounded_in_an_operands_own_format_is_not_refuted(
                 assert (error <= 4 * unit * slope.abs().sum_to_size(x.shape)).all()
 
 
+@pytest.mark.low_precision
+@pytest.mark.parametrize("narrow", FORMATS[:2], ids=str)
+@pytest.mark.parametrize("wide", FORMATS[2:], ids=str)
+def test_what_was_rounded_on_its_way_to_the_result_is_not_refuted(
+    wide: torch.dtype, narrow: torch.dtype
+) -> None:
+    """Torch takes the sign for the result over the operand, which is 1 but for that rounding."""
+    off = 0
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        a: Any = torch.randn((), generator=generator, dtype=wide, requires_grad=True)
+        b = torch.randn(1, generator=generator).to(narrow)
+        with gw.watch(names={"a": a}) as witness:
+            torch.autograd.backward(torch.copysign(a, b), torch.ones(1, dtype=narrow))
+        assert witness.verdict is not Verdict.DISAGREES, witness
+        error = abs(a.grad.item() - (torch.sign(a) * torch.sign(b)).item())
+        assert error <= torch.finfo(narrow).eps
+        off += error > 0
+    assert off
+
+
 def test_a_tenth_too_much_is_refuted_all_the_same() -> None:
     a, b = pair((torch.float32, torch.bfloat16), 0, axes=True)
     with gw.watch(names={"a": a, "b": b}) as witness:

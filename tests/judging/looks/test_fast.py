@@ -361,3 +361,18 @@ def test_tensors_without_elements_are_judged_as_in_full(rows: int) -> None:
         y = torch.cat([expert(x[:rows]), expert(x)])
         torch.autograd.backward((y * torch.randn_like(y)).sum())
     assert witness.verdict is gw.Verdict.AGREES, witness.report.reasons()
+
+
+def test_a_sum_of_gradients_that_is_nothing_is_judged_as_in_full() -> None:
+    """A sample of it tells nothing, and is too large a share for its bounds to be worth it."""
+    torch.manual_seed(0)
+    x, w = torch.randn(2, 40, 30, dtype=torch.bfloat16)
+    x.requires_grad_()
+    verdicts = {}
+    for depth in ("fast", "full"):
+        x.grad = None
+        with gw.watch(names={"x": x}, depth=depth) as witness:
+            torch.autograd.backward((x * w).sum() + (x * -w).sum())
+        (finding,) = (f for f in witness.report.findings if "`.grad`" in f.title)
+        verdicts[depth] = finding.verdict, finding.comparison.reason
+    assert verdicts["fast"] == verdicts["full"]

@@ -85,8 +85,10 @@ class Fast(Projecting):
             )
             return [(0, part(0, value)[0], total, value)]
 
-        found = self._sampled(value.shape, some, Sums(len(terms)))
-        return None if found is None else found[0][1]
+        with suppress(Formless):
+            found = self._sampled(value.shape, some, Sums(len(terms)))
+            return None if found is None else found[0][1]
+        return super()._summed(value, terms)
 
     def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether a sample of a step, with bounds, costs less than the whole without them."""

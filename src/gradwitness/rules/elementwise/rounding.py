@@ -107,11 +107,14 @@ def copysign(a: Array, b: Array) -> Array:
     return np.copysign(a, b)
 
 
-@copysign.vjp("a", "g * sign(a) * signed_one(b)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    same = np.equal(np.signbit(a), np.signbit(b))
+@copysign.vjp("a", "g * where(a == 0, 0, y / a)")
+def _(g: Array, y: Array, a: Array) -> Array:
+    if g.ndim and not a.ndim:
+        # The result is of another format: it is not quite what it is divided by.
+        return np.where(np.equal(a, 0), 0, g * (y / a))
+    same = np.equal(np.signbit(y), np.signbit(a))
     turned = np.where(np.equal(a, 0), 0, np.where(same, g, -g))
-    # Torch divides the result by the operand: two infinities make no sign.
+    # Two infinities make no sign.
     return np.where(np.isfinite(a), turned, np.nan)
 
 
