@@ -26,7 +26,12 @@ CASES: dict[str, tuple[Any, Any, Any]] = {
     "strides": (CHOICE.T, X.T, Y.T),
     "numbers": (CHOICE, 1.0, 0.0),
     "whole numbers": (CHOICE, CHOICE.astype(int), 3),
-    "float32": (CHOICE, X.astype(np.float32), Y),
+    "float32 and float64": (CHOICE, X.astype(np.float32), Y),
+    "float32": (CHOICE, X.astype(np.float32), Y.astype(np.float32)),
+    "float32 or zero": (CHOICE, X.astype(np.float32), 0),
+    "float32 or a number": (CHOICE, 0.1, Y.astype(np.float32)),
+    "float32 or one of float64": (CHOICE, X.astype(np.float32), np.float64(0.1)),
+    "float32 or one of float64 in an array": (CHOICE, X.astype(np.float32), np.array(0.1)),
     "complex": (CHOICE, X + 1j, Y),
     "not yet true or false": (X, X, Y),
 }

@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from gradwitness.rules.vjps import Array
 
@@ -46,28 +46,37 @@ def replaceable(plain: Callable[P, T]) -> Callable[P, T]:
 
 # Below so many numbers, NumPy's own choice is the fastest.
 _MANY = 2**10
+# Whole numbers of as many bits.
+_BITS: Mapping[Any, Any] = {np.dtype("f4"): np.int32, np.dtype("f8"): np.int64}
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """Choose as np.where does: of many float64 numbers by their bits, which needs no guesses."""
+    """Choose as np.where does: of many numbers of one format by their bits, without guesses."""
     arrays = [v for v in (x, y) if isinstance(v, np.ndarray) and v.ndim]
+    kind = arrays[0].dtype if arrays else None
+    bits = _BITS.get(kind)
     if (
-        not arrays
+        bits is None
         or not isinstance(condition, np.ndarray)
         or condition.size < _MANY
         or condition.dtype != np.bool_
-        or any(v.dtype != np.float64 for v in arrays)
-        or not all(isinstance(v, float | int | np.ndarray) for v in (x, y))
+        or not all(_is_in(kind, v) for v in (x, y))
     ):
         return np.where(condition, x, y)
-    of_x, of_y = (np.asarray(v, dtype=np.float64).view(np.int64) for v in (x, y))
+    of_x, of_y = (np.asarray(v, dtype=kind).view(bits) for v in (x, y))
     # All bits where the number is chosen, else none.
     chosen = np.negative(condition.view(np.int8))
     if of_x.ndim == 0 and of_x == 0:
-        return (of_y & ~chosen).view(np.float64)
+        return (of_y & ~chosen).view(kind)
     if of_y.ndim == 0 and of_y == 0:
-        return (of_x & chosen).view(np.float64)
-    return (((of_x ^ of_y) & chosen) ^ of_y).view(np.float64)
+        return (of_x & chosen).view(kind)
+    return (((of_x ^ of_y) & chosen) ^ of_y).view(kind)
+
+
+def _is_in(kind: Any, x: Any) -> bool:
+    """Whether numbers are those of a format, as a plain number of Python's is."""
+    own = isinstance(x, (np.ndarray, np.generic))
+    return bool(x.dtype == kind) if own else isinstance(x, float | int)
 
 
 def times(factor: Any, x: Any) -> Any:

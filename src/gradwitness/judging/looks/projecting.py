@@ -16,11 +16,11 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.judging.looks.convolved import Convolutions
 from gradwitness.judging.looks.moved import hands_on, is_same
 from gradwitness.judging.looks.products import Products
-from gradwitness.judging.looks.projected import projected
 from gradwitness.judging.looks.step import Formless, Step, step_of
-from gradwitness.judging.looks.sums import PRODUCTS
+from gradwitness.judging.looks.sums import PRODUCTS, sums_made, sums_sent
 from gradwitness.judging.looks.whole import Whole
 from gradwitness.judging.note import Note
 from gradwitness.tape import Ref
@@ -61,12 +61,10 @@ class Projecting(Whole):
         Of the witness's own random numbers; by default from the system.
     """
 
-    # Whether all numbers of a product take part.
-    _all = True
-
     def __init__(self, tape: Tape, records: Records, seed: int | None = None) -> None:
         super().__init__(tape, records)
         self._random = np.random.default_rng(seed)
+        self._convolutions = Convolutions(self._random)
         self._products = Products(self._random)
 
     def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
@@ -187,7 +185,12 @@ class Projecting(Whole):
         norm = self._norm(value)
         if not step.is_convolution:
             return self._products.look(step, target, g, value, norm)
-        return projected(step, target, g, value, self._random, norm, whole=self._all)
+        values, call, form = self._tape.values, step.call, step.form
+        if g is None:
+            sums = sums_made(values, call, form, self._norm)
+        else:
+            sums = sums_sent(values, call, form, target, [g.id], value, self._norm)
+        return self._convolutions.look(step, target, g, value, sums, norm)
 
     def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
         """Return a comparison with the value's norm; None if that is not finite."""

@@ -14,7 +14,6 @@ from gradwitness.engine.binding import bind
 from gradwitness.engine.forward import run
 from gradwitness.judging.looks.close import Closeness
 from gradwitness.judging.looks.norms import norm_of
-from gradwitness.judging.looks.projected import projected
 from gradwitness.judging.looks.step import raw, step_of
 from gradwitness.judging.looks.sums import Sums
 from gradwitness.rules.layers.recurrent import in_time, lstm, to_gates
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.looks.products import Products
     from gradwitness.judging.looks.step import Step
 
 
@@ -40,11 +40,11 @@ def through_time(
     step: Step,
     arrived: Sequence[Value | None],
     sent: Mapping[str, Value],
-    random: np.random.Generator,
+    products: Products,
 ) -> Iterator[tuple[str, Comparison]]:
     """Look at what was sent to the operands of a recurrent layer; yield what clearly agrees.
 
-    float32 rounds here as often as it did there, and of that `Closeness` and `projected` allow many
+    float32 rounds here as often as it did there, and of that `Closeness` and `held` allow many
     times as much.
     """
     bound = bind(tape, step.call, raw(tape), arithmetic=None, for_vjp=True)
@@ -69,7 +69,7 @@ def through_time(
         if array is None:
             continue
         if name in factors:
-            looked = _product(*factors[name], array, random)
+            looked = _product(*factors[name], array, products)
         else:
             near = Closeness(value, norm_of(array), Sums(len(sums[name])))
             looked = near.result() if near.take(np.sum(sums[name], axis=0)) else None
@@ -78,8 +78,8 @@ def through_time(
 
 
 def _product(
-    a: NDArray[Any], b: NDArray[Any], made: NDArray[Any], random: np.random.Generator
+    a: NDArray[Any], b: NDArray[Any], made: NDArray[Any], products: Products
 ) -> Comparison | None:
     values = [Value(k, x.shape, "float32", x) for k, x in enumerate((a, b, made))]
     call = Call(0, "aten.mm.default", {"self": Ref(0), "mat2": Ref(1)}, (2,))
-    return projected(step_of(values, call), "", None, values[2], random, norm_of(made))
+    return products.look(step_of(values, call), "", None, values[2], norm_of(made))

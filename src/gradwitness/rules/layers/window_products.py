@@ -32,8 +32,12 @@ def correlated(w: Array, x: Array, begins: Begins, count: Sizes, step: Sizes) ->
     The result is (N, groups, O, points).
     """
     groups, out = w.shape[:2]
-    of_rows = np.reshape(np.moveaxis(w, 2, 0), (len(begins[0]), groups, out, -1))
     y = np.empty((x.shape[0], groups, out, math.prod(count)), np.result_type(w, x))
+    kernel, others = math.prod(w.shape[2:-1]), math.prod(w.shape[3:-1])
+    copied = x.shape[2] * others * x.shape[3] * math.prod(count[1:])
+    if kernel > 1 and out * kernel * math.prod(x.shape[3:]) < copied:
+        return _met_later(w, x, begins, count, step, y)
+    of_rows = np.reshape(np.moveaxis(w, 2, 0), (len(begins[0]), groups, out, -1))
     for part in _parts(x, begins, count):
         of_part = of_rows[:, part[1]]
         rows = _rows(x[part], begins, count, step)
@@ -41,6 +45,27 @@ def correlated(w: Array, x: Array, begins: Begins, count: Sizes, step: Sizes) ->
         more = np.empty_like(total) if len(of_part) > 1 else None
         for of_row, met in zip(of_part[1:], rows, strict=True):
             total += np.matmul(of_row, met, out=more)
+    return y
+
+
+def _met_later(w: Array, x: Array, begins: Begins, count: Sizes, step: Sizes, y: Array) -> Array:
+    """Do what `correlated` does, where products are fewer than windows: add them up in theirs."""
+    groups, out, kernel = w.shape[0], w.shape[1], w.shape[2:-1]
+    rows = np.reshape(w, (groups, -1, w.shape[-1]))
+    places = [*itertools.product(*map(range, kernel))]
+    windows_of = [
+        [*map(_inside, at, x.shape[3:], count, step)] for at in itertools.product(*begins)
+    ]
+    total = np.reshape(y, (*y.shape[:3], *count))
+    total[...] = 0
+    images = max(1, _AT_ONCE // max(1, rows.shape[0] * rows.shape[1] * math.prod(x.shape[3:])))
+    for first in range(0, x.shape[0], images):
+        some = x[first : first + images]
+        made = rows @ np.reshape(some, (*some.shape[:3], -1))
+        made = np.reshape(made, (*some.shape[:2], out, *kernel, *x.shape[3:]))
+        for at, met in zip(places, windows_of, strict=True):
+            into, taken = zip(*met, strict=True)
+            total[(slice(first, first + images), ..., *into)] += made[:, :, :, *at][(..., *taken)]
     return y
 
 
