@@ -99,8 +99,9 @@ class Projecting(Whole):
     def _gradients(
         self, node: Node, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
     ) -> dict[int, Comparison]:
-        found = self._handed_on(call, form, node_run, sent)
-        rest = {k: value for k, value in sent.items() if k not in found}
+        whole = self._handed_on(call, form, node_run, sent)
+        found = {k: looked for k, looked in whole.items() if looked is not None}
+        rest = {k: value for k, value in sent.items() if k not in whole}
         if rest and self._for_all(call, form, rest.values()):
             with suppress(Formless):
                 step = step_of(self._tape.values, call)
@@ -112,17 +113,19 @@ class Projecting(Whole):
 
     def _handed_on(
         self, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
-    ) -> dict[int, Comparison]:
-        """Look at gradients that are what arrived, bit for bit."""
+    ) -> dict[int, Comparison | None]:
+        """Look at what should be what arrived, bit for bit: None where it is not."""
         number = node_run.incoming[0] if len(node_run.incoming) == 1 else None
-        came = None if number is None else self._tape.values[number].array
-        edges, found = form.edges(), {}
+        came = None if number is None else self._tape.values[number]
+        edges = form.edges()
+        found: dict[int, Comparison | None] = {}
         for k, value in sent.items():
-            if k < len(edges) and hands_on(form, call, edges[k][0][0]) and came is not None:
-                same = value.array is not None and is_same(value.array, came)
-                looked = self._passed_on(number, value) if same else None
-                if looked is not None:
-                    found[k] = looked
+            named = k < len(edges) and hands_on(form, call, edges[k][0][0])
+            if not named or came is None or came.array is None or value.array is None:
+                continue
+            if (came.shape, came.dtype) == (value.shape, value.dtype):
+                same = is_same(value.array, came.array)
+                found[k] = self._passed_on(number, value) if same else None
         return found
 
     def _sent_parts(
