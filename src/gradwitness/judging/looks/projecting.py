@@ -16,7 +16,6 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.engine.step_arithmetic import backward_arithmetic
-from gradwitness.judging.looks.moved import hands_on, is_same
 from gradwitness.judging.looks.products import Products
 from gradwitness.judging.looks.projected import projected
 from gradwitness.judging.looks.step import Formless, Step, step_of
@@ -99,33 +98,14 @@ class Projecting(Whole):
     def _gradients(
         self, node: Node, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
     ) -> dict[int, Comparison]:
-        whole = self._handed_on(call, form, node_run, sent)
-        found = {k: looked for k, looked in whole.items() if looked is not None}
-        rest = {k: value for k, value in sent.items() if k not in whole}
-        if rest and self._for_all(call, form, rest.values()):
+        found: dict[int, Comparison] = {}
+        if self._for_all(call, form, sent.values()):
             with suppress(Formless):
                 step = step_of(self._tape.values, call)
-                found |= self._sent_parts(node, step, node_run, rest)
-        rest = {k: value for k, value in rest.items() if k not in found}
+                found = self._sent_parts(node, step, node_run, sent)
+        rest = {k: value for k, value in sent.items() if k not in found}
         if rest:
             found |= super()._gradients(node, call, form, node_run, rest)
-        return found
-
-    def _handed_on(
-        self, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
-    ) -> dict[int, Comparison | None]:
-        """Look at what should be what arrived, bit for bit: None where it is not."""
-        number = node_run.incoming[0] if len(node_run.incoming) == 1 else None
-        came = None if number is None else self._tape.values[number]
-        edges = form.edges()
-        found: dict[int, Comparison | None] = {}
-        for k, value in sent.items():
-            named = k < len(edges) and hands_on(form, call, edges[k][0][0])
-            if not named or came is None or came.array is None or value.array is None:
-                continue
-            if (came.shape, came.dtype) == (value.shape, value.dtype):
-                same = is_same(value.array, came.array)
-                found[k] = self._passed_on(number, value) if same else None
         return found
 
     def _sent_parts(
