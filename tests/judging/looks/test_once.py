@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from gradwitness.judging.finding import Finding
     from gradwitness.tape import Tape
 
-# Of each the gradients that are rounded once, by their names.
+# Of each the gradients that are rounded once, by their names; those of summands are handed on.
 STEPS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], set[str]]] = {
     "abs": (lambda a, b: a.abs() * b, {"a", "b"}),
-    "add": (lambda a, b: a + b, {"a", "b"}),
+    "add": (lambda a, b: (a + b) * b, {"a", "b"}),
     "div": (lambda a, b: a / b, {"a"}),
     "mul": (lambda a, b: a * b, {"a", "b"}),
     "mul_": (lambda a, b: (a * 1.1).mul_(b), {"a", "b"}),
     "neg": (lambda a, b: -a * b, {"x", "a", "b"}),
     "relu": (lambda a, b: torch.relu(a) * b, {"x", "a", "b"}),
     "rsub": (lambda a, b: (3.7 - a) * b, {"a", "b"}),
-    "sub": (lambda a, b: a - b, {"a", "b"}),
+    "sub": (lambda a, b: a - b, {"b"}),
 }
 
 

@@ -30,7 +30,7 @@ from gradwitness.judging.looks.sampled import (
 )
 from gradwitness.judging.looks.some import gradient_at, results_at
 from gradwitness.judging.looks.step import Formless, Step, raw
-from gradwitness.judging.looks.sums import PRODUCTS, Sums, sums_made, sums_sent
+from gradwitness.judging.looks.sums import ATTENTION, PRODUCTS, Sums, sums_made, sums_sent
 from gradwitness.rules.user_rules import is_own
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ class Fast(Projecting):
         """Whether a sample of a step, with bounds, costs less than the whole without them."""
         if is_own(call.base_op) or not all(map(is_clear, judged)):
             return True
-        by_rows = not form.by_element and form.rule.name not in PRODUCTS
+        # Of attention all other rows go into each.
+        dear = form.rule.name in PRODUCTS or form.rule.name.startswith(ATTENTION)
+        by_rows = not form.by_element and not dear
         return form.largest > (_OF_ROWS if by_rows else _SMALL)
 
     def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
@@ -176,7 +178,11 @@ class Fast(Projecting):
         yield from ((k, (), made[k]) for k in wanted)
 
     def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Along, float]:
-        drawn = along(step, target, self._random)
+        operands, _ = step.letters(target) or ({}, ())
+        alike = step.together(target), operands.get(target)
+        drawn = step.drawn.get(alike) or along(step, target, self._random)
+        if alike[0]:
+            step.drawn[alike] = drawn
         # Of few numbers made of many, as the gradient of a norm's weight, none is left out.
         few = is_few(math.prod(judged.shape)) and drawn[1] < 1 and not step.is_convolution
         if (few or drawn[1] > _MOST) and is_clear(judged):

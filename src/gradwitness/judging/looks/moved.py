@@ -10,10 +10,12 @@ from gradwitness.engine.distant import address, beside, scalar
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from gradwitness.engine.forms import Form
-    from gradwitness.tape import Call
+    from gradwitness.tape import Call, NodeRun, Value
 
 # Operations that are no views and compute nothing.
 MOVES = frozenset(
@@ -46,10 +48,20 @@ class Views:
             self._known[kind, source.shape, source.strides] = _beside(source, view)
 
 
-def hands_on(form: Form, call: Call, operand: str) -> bool:
-    """Whether an operand of the result's shape is sent what arrived, as it is: a summand's."""
-    text = form.rule.gradients[operand].text if operand in form.rule.gradients else ""
-    return text == "g" or (text == "alpha * g" and call.arguments.get("alpha", 1) == 1)
+def handed_on(
+    values: Sequence[Value], call: Call, form: Form, node_run: NodeRun, sent: Mapping[int, Value]
+) -> dict[int, bool]:
+    """Return, by input, whether what a summand of the result's shape was sent is what arrived."""
+    number = node_run.incoming[0] if len(node_run.incoming) == 1 else None
+    came = None if number is None else values[number]
+    edges, found = form.edges(), {}
+    for k, value in sent.items():
+        text = form.rule.gradients[edges[k][0][0]].text if k < len(edges) else ""
+        once = text == "alpha * g" and call.arguments.get("alpha", 1) == 1
+        alike = came is not None and (came.shape, came.dtype) == (value.shape, value.dtype)
+        if came is not None and came.array is not None and alike and (text == "g" or once):
+            found[k] = value is came or is_same(value.array, came.array)
+    return found
 
 
 def is_same(recorded: Any, moved: Any) -> bool:

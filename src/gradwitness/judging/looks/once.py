@@ -28,16 +28,17 @@ if TYPE_CHECKING:
     from gradwitness.engine.forms import Form
     from gradwitness.tape import Call, NodeRun, Value
 
-# Results (an empty name) and gradients of operands that take one rounding, or none.
+# Results (an empty name) and gradients of operands that take one rounding, or none. (What is handed
+# on as it arrived is looked at before.)
 _ONCE = {
     "aten.abs": ("",),
-    "aten.add": ("", "a", "b"),
+    "aten.add": ("",),
     "aten.div": ("", "a"),
     "aten.mul": ("", "a", "b"),
     "aten.neg": ("", "x"),
     "aten.relu": ("", "x"),
-    "aten.rsub": ("", "a", "b"),
-    "aten.sub": ("", "a", "b"),
+    "aten.rsub": ("", "a"),
+    "aten.sub": ("", "b"),
 }
 # With a factor there would be a second one; what is cut to a whole number may be cut elsewhere.
 _PLAIN = {"alpha": 1, "rounding_mode": None}

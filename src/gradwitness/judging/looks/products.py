@@ -7,7 +7,9 @@ arrived, is made of the same ones.
 
 from __future__ import annotations
 
+import functools
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import unbroadcast
 from gradwitness.engine.distant import is_distant
 from gradwitness.engine.floats import is_float
+from gradwitness.engine.forms import MOST, is_tensor
 from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.looks.projected import (
     LONG,
@@ -29,8 +32,11 @@ from gradwitness.judging.looks.step import Formless
 from gradwitness.rules.registry import ADDED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
+    from gradwitness.engine.forms import Form
     from gradwitness.engine.tiling import Shape
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.looks.step import Role, Step
@@ -54,18 +60,20 @@ class Products:
 
         ``norm`` is that of what was recorded. If no axis is fit, the step is `Formless`.
         """
-        product = _Product(step, target, g, recorded)
-        axis, own = product.axis, _numbers(recorded)
+        plan = _plan(step.form, target, backward=g is not None)
+        if plan is None or not is_float(recorded.dtype):
+            raise Formless
+        axis, own = plan.axis, _numbers(recorded)
         with np.errstate(all="ignore"):
             x = self._vectors(own, own.shape[axis])
-            made = self._made(product, x)
+            made = self._made(step, plan, g, x)
             if made.shape != _with(own.shape, axis, x.shape[1]):
                 return None
             return held(
                 Combined(recorded, own, axis, _combined(own, axis, x[:, :-_SIGNED]), made),
-                product.terms(),
+                plan.terms,
                 norm,
-                lambda: self._made(product, x, without_signs=True),
+                lambda: self._made(step, plan, g, x, without_signs=True),
             )
 
     def _vectors(self, like: NDArray[Any], length: int) -> NDArray[Any]:
@@ -89,114 +97,108 @@ class Products:
         return signs
 
     def _made(
-        self, product: _Product, x: NDArray[Any], *, without_signs: bool = False
+        self,
+        step: Step,
+        plan: _Plan,
+        g: Value | None,
+        x: NDArray[Any],
+        *,
+        without_signs: bool = False,
     ) -> NDArray[Any]:
         """Return combinations of what is made, by its rule; or of its terms, without signs."""
         numbers: dict[Role, Any] = {}
-        for role, value in product.read.items():
-            axis = product.axis_of(role, value)
-            numbers[role] = _numbers(value) if axis is None else self._thin(product, value, axis, x)
-        bias = product.step.operands.get(ADDED) if product.g is None else None
-        if bias is not None:
-            axis = product.axis_of(ADDED, bias)
-            if axis is None:
+        for role, axis in plan.read.items():
+            value = g if g is not None and role == 0 else step.operands[str(role)]
+            if axis is not None:
+                numbers[role] = self._thin(step, value, axis, x)
+            elif role == ADDED:
                 # It meets every number along the axis: the sum of x.
                 sums = x.sum(axis=0)
                 sums[-_SIGNED:] = 0
-                rows = product.axis == len(product.shape) - 2
-                numbers[ADDED] = _numbers(bias) * (sums[:, None] if rows else sums)
+                rows = plan.axis == len(plan.shape) - 2
+                numbers[role] = _numbers(value) * (sums[:, None] if rows else sums)
             else:
-                numbers[ADDED] = self._thin(product, bias, axis, x)
-        if without_signs:
-            numbers = {role: np.abs(array) for role, array in numbers.items()}
-        return product.computed(numbers, x.shape[1])
+                numbers[role] = _numbers(value)
+            if without_signs:
+                numbers[role] = np.abs(numbers[role])
+        rule, arguments = step.rule, step.call.arguments
+        operands = [numbers.get(name) for name in rule.operands]
+        parameters = {name: arguments[name] for name in step.form.parameters}
+        made: NDArray[Any]
+        if g is None:
+            made = rule.function(*operands, **parameters)
+        else:
+            sent = rule.gradients[plan.target](numbers[0], None, operands, parameters)
+            made = unbroadcast(sent, _with(plan.shape, plan.axis, x.shape[1]))
+        return made
 
-    def _thin(self, product: _Product, value: Value, axis: int, x: NDArray[Any]) -> NDArray[Any]:
+    def _thin(self, step: Step, value: Value, axis: int, x: NDArray[Any]) -> NDArray[Any]:
         """Return a tensor's combinations along an axis, behind them some with random signs."""
-        known, key = product.step.combined, (value.id, axis)
+        known, key = step.combined, (value.id, axis)
         if key not in known or known[key][0] is not x:
             made = _combined(_numbers(value), axis, x)
             signed = np.swapaxes(made, axis, -1)[..., -_SIGNED:]
             signed *= self._signs(made, signed.shape[-2] if made.ndim > 1 else 1)
             known[key] = x, made
-        return known[key][1]
+        thin: NDArray[Any] = known[key][1]
+        return thin
 
 
-class _Product:
-    """A product, or the gradient of an operand, with the letter along which it is looked at.
+@dataclass(frozen=True)
+class _Plan:
+    """Along which axis a product, or the gradient of an operand, is looked at.
 
     Attributes
     ----------
-    axis : int
-        That of the letter, the last or the last but one.
+    target : str
     shape : tuple of int
-    read : dict of (str or int) to Value
-        What it is a product of.
+    axis : int
+        The last or the last but one.
+    read : dict of (str or int) to (int or None)
+        What it is made of, with the same axis there if it has that.
+    terms : int
+        Of how many each number is a sum.
     """
 
-    def __init__(self, step: Step, target: str, g: Value | None, recorded: Value) -> None:
-        self.step, self.target, self.g, self.shape = step, target, g, recorded.shape
-        letters = step.letters(target) if is_float(recorded.dtype) else None
-        if letters is None:
-            raise Formless
-        self._operands, self._results = letters
-        self._aim = self._operands[target] if target else self._results[0]
-        self.read: dict[Role, Value] = {} if g is None else {0: g}
-        if target != ADDED:
-            others = (target, ADDED)
-            self.read |= {n: value for n, value in step.operands.items() if n not in others}
-        self._letter, self.axis = self._shared()
+    target: str
+    shape: Shape
+    axis: int
+    read: Mapping[Role, int | None]
+    terms: int
 
-    def _shared(self) -> tuple[str, int]:
-        """Return a long axis that is shared with one factor alone, by its letter.
 
-        It is one of what arrived, whose combinations others share, or else the longest.
-        """
-        found = []
-        for letter in self._aim:
-            axis = axis_of(self._aim, letter, self.shape)
-            if axis is None or axis < len(self.shape) - 2 or self.shape[axis] < 2 * TIMES:
-                continue
-            carriers = [
-                role
-                for role, value in self.read.items()
-                if axis_of(self._text(role), letter, value.shape) is not None
-            ]
-            if len(carriers) == 1:
-                length = self.shape[axis]
-                found.append((carriers[0] == 0 and length >= LONG, length, letter, axis))
-        if not found:
-            raise Formless
-        return max(found)[2:]
+@functools.lru_cache(maxsize=MOST)
+def _plan(form: Form, target: str, *, backward: bool) -> _Plan | None:
+    """Return a plan for steps of a form; None without a long axis that one factor alone shares.
 
-    def _text(self, role: Role) -> str:
-        return self._operands[role] if isinstance(role, str) else self._results[role]
-
-    def axis_of(self, role: Role, value: Value) -> int | None:
-        """Return the axis of the letter in a tensor."""
-        return axis_of(self._text(role), self._letter, value.shape)
-
-    def terms(self) -> int:
-        """Return how many terms each number is a sum of."""
-        sizes = {
-            c: n
-            for role, value in self.read.items()
-            for c, n in zip(self._text(role)[-len(value.shape) :], value.shape, strict=True)
-        }
-        return math.prod(n for c, n in sizes.items() if c not in self._aim)
-
-    def computed(self, numbers: dict[Role, Any], width: int) -> NDArray[Any]:
-        """Return what the rule makes of other numbers, with another length of the axis."""
-        rule, form = self.step.rule, self.step.form
-        operands = [numbers.get(name) for name in rule.operands]
-        parameters = {name: self.step.call.arguments[name] for name in form.parameters}
-        made: NDArray[Any]
-        if self.g is None:
-            made = rule.function(*operands, **parameters)
-        else:
-            sent = rule.gradients[self.target](numbers[0], None, operands, parameters)
-            made = unbroadcast(sent, _with(self.shape, self.axis, width))
-        return made
+    It is one of what arrived, whose combinations others share, or else the longest.
+    """
+    left, _, result = str(form.rule.apart).partition("->")
+    letters: dict[Role, str] = dict(zip(form.rule.operands, left.split(","), strict=True))
+    shapes: dict[Role, Shape] = {n: k[0] for n, k in form.operands.items() if is_tensor(k)}
+    if form.outputs[0] is not None:
+        letters[0], (shapes[0], _) = result, form.outputs[0]
+    role = target or 0
+    aim, shape = letters[role], shapes[role]
+    factors = {r for r in shapes if r not in (role, ADDED) and (r != 0 or backward)}
+    factors = {0} if target == ADDED else factors
+    sizes = {
+        c: n for r in factors for c, n in zip(letters[r][-len(shapes[r]) :], shapes[r], strict=True)
+    }
+    found = []
+    for letter in aim:
+        axis = axis_of(aim, letter, shape)
+        if axis is None or axis < len(shape) - 2 or shape[axis] < 2 * TIMES:
+            continue
+        carriers = [r for r in factors if axis_of(letters[r], letter, shapes[r]) is not None]
+        if len(carriers) == 1:
+            found.append((carriers == [0] and shape[axis] >= LONG, shape[axis], letter, axis))
+    if not found:
+        return None
+    _, _, letter, axis = max(found)
+    read = factors if backward or ADDED not in shapes else {*factors, ADDED}
+    axes = {r: axis_of(letters[r], letter, shapes[r]) for r in read}
+    return _Plan(target, shape, axis, axes, math.prod(n for c, n in sizes.items() if c not in aim))
 
 
 def _combined(array: NDArray[Any], axis: int, x: NDArray[Any]) -> NDArray[Any]:

@@ -129,14 +129,14 @@ def _sizes(combinations: NDArray[Any]) -> NDArray[Any]:
 
     A single one's may be small by chance.
     """
-    squares = np.mean(np.square(combinations), axis=0)
-    sizes: NDArray[Any] = np.sqrt(np.maximum(squares, np.mean(squares) / 4))
+    squares = np.square(combinations).sum(axis=0) / len(combinations)
+    sizes: NDArray[Any] = np.sqrt(np.maximum(squares, squares.sum() / (4 * squares.size)))
     return sizes
 
 
 def _first(array: NDArray[Any], axis: int) -> NDArray[Any]:
     """Return an array with a short axis in front, where it costs least."""
-    moved = np.moveaxis(array, axis, 0)
+    moved = array.transpose(axis, *(k for k in range(array.ndim) if k != axis))
     return moved if moved.flags.c_contiguous else np.copy(moved, order="C")
 
 

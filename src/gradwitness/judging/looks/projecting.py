@@ -17,7 +17,6 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.distant import lives_elsewhere
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.looks.convolved import Convolutions
-from gradwitness.judging.looks.moved import hands_on, is_same
 from gradwitness.judging.looks.products import Products
 from gradwitness.judging.looks.step import Formless, Step, step_of
 from gradwitness.judging.looks.sums import PRODUCTS, sums_made, sums_sent
@@ -97,30 +96,14 @@ class Projecting(Whole):
     def _gradients(
         self, node: Node, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
     ) -> dict[int, Comparison]:
-        found = self._handed_on(call, form, node_run, sent)
-        rest = {k: value for k, value in sent.items() if k not in found}
-        if rest and self._for_all(call, form, rest.values()):
+        found: dict[int, Comparison] = {}
+        if self._for_all(call, form, sent.values()):
             with suppress(Formless):
                 step = step_of(self._tape.values, call)
-                found |= self._sent_parts(node, step, node_run, rest)
-        rest = {k: value for k, value in rest.items() if k not in found}
+                found = self._sent_parts(node, step, node_run, sent)
+        rest = {k: value for k, value in sent.items() if k not in found}
         if rest:
             found |= super()._gradients(node, call, form, node_run, rest)
-        return found
-
-    def _handed_on(
-        self, call: Call, form: Form, node_run: NodeRun, sent: dict[int, Value]
-    ) -> dict[int, Comparison]:
-        """Look at gradients that are what arrived, bit for bit."""
-        number = node_run.incoming[0] if len(node_run.incoming) == 1 else None
-        came = None if number is None else self._tape.values[number].array
-        edges, found = form.edges(), {}
-        for k, value in sent.items():
-            if k < len(edges) and hands_on(form, call, edges[k][0][0]) and came is not None:
-                same = value.array is not None and is_same(value.array, came)
-                looked = self._passed_on(number, value) if same else None
-                if looked is not None:
-                    found[k] = looked
         return found
 
     def _sent_parts(

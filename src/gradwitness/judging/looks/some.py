@@ -50,18 +50,24 @@ def gradient_at(
     sent: Value,
 ) -> Evaluate:
     """Return what computes the gradient of a step's operand at places."""
-    wanted = [k == input_nr for k in range(len(step.inputs()))]
+    # What a rule makes all at once is looked at in the same places.
+    together = step.together(name)
+    wanted = [k == input_nr or n in together for k, (n, _, _) in enumerate(step.inputs())]
 
-    def some(places: Scattered | Along, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
+    def computed(places: Scattered | Along, bounded: bool) -> tuple[Any, ...]:
         part = brought(places)
         small = step.on(part, recorded)
         parts = [None if v is None else part(k, v)[0] for k, v in enumerate(arrived)]
         incoming = [None if p is None else wide(p) for p in parts]
         if not bounded:
-            made = vjp(small.tape, small.call, incoming, small.lookup, None, wanted)
-        else:
-            exact = [None if g is None else Bounded(g, arithmetic) for g in incoming]
-            made = vjp(small.tape, small.call, exact, small.lookup, arithmetic, wanted)
-        return [(name, part(name, sent)[0], made[input_nr], sent)]
+            return vjp(small.tape, small.call, incoming, small.lookup, None, wanted)
+        exact = [None if g is None else Bounded(g, arithmetic) for g in incoming]
+        return vjp(small.tape, small.call, exact, small.lookup, arithmetic, wanted)
+
+    def some(places: Scattered | Along, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
+        made = step.sampled.get((places, bounded)) if together else None
+        if made is None:
+            made = step.sampled[places, bounded] = computed(places, bounded)
+        return [(name, brought(places)(name, sent)[0], made[input_nr], sent)]
 
     return some

@@ -48,6 +48,10 @@ class Step:
     outputs : list of (Value or None)
     combined : dict
         Combinations of its tensors, as far as they were made, by value and axis, with the vectors.
+    drawn : dict
+        Places for gradients that are made at once, along axes of the same letters, and their share.
+    sampled : dict
+        What its node should send in some places, by these and whether with bounds.
     """
 
     def __init__(self, values: Sequence[Value], call: Call, form: Form) -> None:
@@ -56,11 +60,18 @@ class Step:
         self.operands = operands_of(values, call, form)
         self.outputs = [None if n is None else values[n] for n in call.outputs]
         self.combined: dict[Any, Any] = {}
+        self.drawn: dict[Any, tuple[Any, float]] = {}
+        self.sampled: dict[Any, tuple[Any, ...]] = {}
 
     @property
     def is_convolution(self) -> bool:
         """Whether its rule is the convolution's."""
         return self.rule.name == "aten.convolution"
+
+    def together(self, operand: str) -> tuple[str, ...]:
+        """Return the operands whose gradients the rule makes at once with that of one."""
+        gradient = self.rule.gradients.get(operand)
+        return () if gradient is None else gradient.together
 
     def without(self, operand: str) -> Step:
         """Return the step with None for an operand."""

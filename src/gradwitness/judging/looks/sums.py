@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Products of operands that share no axis but what is summed: linear in each.
 PRODUCTS = frozenset(f"aten.{name}" for name in ("addmm", "baddbmm", "bmm", "convolution", "mm"))
 # Attention's gradients are products of products: what one rounds, the next ones add up again.
-_CHAINED, _CHAIN = "aten._scaled_dot", 512.0
+ATTENTION, _CHAIN = "aten._scaled_dot", 512.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def sums_sent(
 ) -> Sums:
     """Return what the numbers of a gradient that was sent to an operand are sums of."""
     came = [values[n] for n in arrived if n is not None]
-    if call.base_op.startswith(_CHAINED):
+    if call.base_op.startswith(ATTENTION):
         at_most = _attended(values, call, form, operand, came[0], norm) if came else 0.0
         return Sums(_CHAIN, at_most)
     if len(came) != 1:

@@ -24,7 +24,7 @@ from gradwitness.engine.in_pieces import gradient_cuts, parts_made, parts_sent
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.engine.tiling import slabs
 from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
-from gradwitness.judging.looks.moved import MOVED, MOVES, Views, is_same, kind_of
+from gradwitness.judging.looks.moved import MOVED, MOVES, Views, handed_on, is_same, kind_of
 from gradwitness.judging.looks.norms import norm_of
 from gradwitness.judging.looks.once import is_single, result_once, rounded_once, sent_once, sum_once
 from gradwitness.judging.looks.sampled import Scattered, agreement
@@ -230,7 +230,13 @@ class Whole:
             return self._sent_on(node, call, node_run, sent)
         form = self._form(call)
         names = self._once(call, form)
-        once = sent_once(self._tape.values, call, form, node_run, sent, names, self._norm)
+        came = node_run.incoming[0] if node_run.incoming else None
+        once: dict[int, Comparison | None] = {
+            k: self._passed_on(came, sent[k]) if same else None
+            for k, same in handed_on(values, call, form, node_run, sent).items()
+        }
+        rest = {k: value for k, value in sent.items() if k not in once}
+        once |= sent_once(values, call, form, node_run, rest, names, self._norm)
         found = {k: comparison for k, comparison in once.items() if comparison is not None}
         rest = {k: value for k, value in sent.items() if k not in once} if once else sent
         return found | self._gradients(node, call, form, node_run, rest) if rest else found
