@@ -107,8 +107,7 @@ def scalars(*numbers: Any) -> tuple[Any, ...]:
 
 def address(array: Any) -> int:
     """Return where an array's numbers begin, in the memory where they live."""
-    interface = "__cuda_array_interface__" if is_distant(array) else "__array_interface__"
-    at: int = getattr(array, interface)["data"][0]
+    at: int = array.__cuda_array_interface__["data"][0] if is_distant(array) else array.ctypes.data
     return at
 
 

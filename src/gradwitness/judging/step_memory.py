@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from gradwitness.engine.distant import where_it_lives
+from gradwitness.engine.distant import Distant
 
 if TYPE_CHECKING:
     from gradwitness.engine.forms import Form
@@ -93,21 +93,29 @@ class _Living(_Values):
 
     met = False
 
+    def __init__(self, on_host: _Values) -> None:
+        super().__init__(on_host)
+        self._on_host = on_host
+
     @overload
     def __getitem__(self, index: int) -> Value: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Value]: ...
     def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
-        known = self.known
-        found = None if known is None or type(index) is slice else known.get(index)
-        if found is not None:
-            return found
         if type(index) is slice:
             return [self[k] for k in range(*index.indices(len(self)))]
-        value = self.made[index]
-        there = where_it_lives(value)
-        if there is not value:
-            self.met = True
-        if known is not None:
-            known[index] = there
+        # What lives on the host is looked up there alone.
+        held = self._on_host.known
+        value = None if held is None else held.get(index)
+        if value is None:
+            value = self._on_host[index]
+        if not isinstance(value, Distant):
+            return value
+        self.met = True
+        known = self.known
+        there = None if known is None else known.get(index)
+        if there is None:
+            there = value.living()
+            if known is not None:
+                known[index] = there
         return there

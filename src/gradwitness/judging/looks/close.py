@@ -36,14 +36,22 @@ _OF_ITSELF = 8
 _SINGLE = unit_roundoff("float32")
 # Only these are so much coarser than float64 that it counts as exact.
 _COARSER = frozenset(["float32", "complex64", "bfloat16", "float16"])
-_ZERO_WHERE_EXACT: dict[str, Any] = dict.fromkeys(
-    ("error", "bound", "ratio", "ulps", "detects", "detects_relative"), 0.0
-)
 
 
 def exact(size: int, norm: float = math.nan) -> Comparison:
     """Return the comparison of so many numbers that are those expected, bit for bit."""
-    return Comparison(Verdict.AGREES, "", size, norm=norm, **_ZERO_WHERE_EXACT)
+    return Comparison(
+        Verdict.AGREES,
+        "",
+        size,
+        error=0.0,
+        bound=0.0,
+        ratio=0.0,
+        ulps=0.0,
+        detects=0.0,
+        detects_relative=0.0,
+        norm=norm,
+    )
 
 
 def is_clear(value: Value) -> bool:

@@ -25,6 +25,8 @@ MOVES = frozenset(
         "stack",
     )
 )  # fmt: skip
+# Of these the ones whose result is their only tensor.
+COPIES = frozenset(f"aten.{name}" for name in ("alias", "clone", "contiguous", "detach"))
 # And those whose backward adds up.
 MOVED = MOVES | {
     f"aten.{name}" for name in ("_unsafe_index", "embedding", "gather", "index", "index_select")
@@ -37,12 +39,12 @@ class Views:
     def __init__(self) -> None:
         self._known: dict[object, object] = {}
 
-    def are_known(self, kind: object, source: NDArray[Any], view: NDArray[Any]) -> bool:
+    def are_known(self, kind: object, source: Any, view: NDArray[Any]) -> bool:
         """Whether a view lies where another of its kind was right to lie."""
         known = self._known.get((kind, source.shape, source.strides))
         return known is not None and known == _beside(source, view)
 
-    def learn(self, kind: object, source: NDArray[Any], view: NDArray[Any], moved: Any) -> None:
+    def learn(self, kind: object, source: Any, view: NDArray[Any], moved: Any) -> None:
         """Remember where a right view lies, if the witness's own shares the memory."""
         if _place(view) == _place(moved):
             self._known[kind, source.shape, source.strides] = _beside(source, view)

@@ -8,6 +8,7 @@ has not, bounds tell, which allow that one rounding.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from gradwitness.engine.distant import scalar
 from gradwitness.engine.floats import Arithmetic, limits
+from gradwitness.engine.forms import MOST
 from gradwitness.judging.comparison import Comparison
 from gradwitness.judging.looks.norms import peak_of
 from gradwitness.tape import Ref
@@ -52,11 +54,15 @@ _MOST = 2**18
 
 def rounded_once(call: Call, form: Form) -> tuple[str, ...]:
     """Return what of a step rounds once at most: the empty name for its result, and operands."""
-    once = _ONCE.get(form.rule.name, ())
-    if not once or form.largest > _MOST or not (form.by_element and form.formats == {_FORMAT}):
-        return ()
-    plain = all(call.arguments.get(name, usual) == usual for name, usual in _PLAIN.items())
+    once = _by_form(form)
+    plain = once and all(call.arguments.get(n, usual) == usual for n, usual in _PLAIN.items())
     return once if plain else ()
+
+
+@functools.lru_cache(maxsize=MOST)
+def _by_form(form: Form) -> tuple[str, ...]:
+    fits = form.largest <= _MOST and form.by_element and form.formats == {_FORMAT}
+    return _ONCE.get(form.rule.name, ()) if fits else ()
 
 
 def result_once(

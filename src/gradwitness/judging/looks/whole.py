@@ -24,7 +24,7 @@ from gradwitness.engine.in_pieces import gradient_cuts, parts_made, parts_sent
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.engine.tiling import slabs
 from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
-from gradwitness.judging.looks.moved import MOVED, MOVES, Views, handed_on, is_same, kind_of
+from gradwitness.judging.looks.moved import COPIES, MOVED, MOVES, Views, handed_on, is_same, kind_of
 from gradwitness.judging.looks.norms import norm_of
 from gradwitness.judging.looks.once import is_single, result_once, rounded_once, sent_once, sum_once
 from gradwitness.judging.looks.sampled import Scattered, agreement
@@ -73,6 +73,7 @@ class Whole:
         self._tape = tape
         self._records = records
         self._norms: dict[int, float] = {}
+        self._exact: dict[int, Comparison] = {}
         self._views = Views()
 
     def results(self, call: Call) -> list[tuple[int, Comparison]] | None:
@@ -99,6 +100,11 @@ class Whole:
 
     def total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
         """Look at a sum of recorded gradients."""
+        if terms == [number] and not ones:
+            # It arrived as it was sent.
+            value = self._tape.values[number]
+            counts = value.array is not None and value.array.size and is_inexact(value.dtype)
+            return self._exactly(value) if counts else None
         looked: Comparison | None = self._attempt(lambda: self._total(terms, ones, number))
         return looked
 
@@ -108,8 +114,7 @@ class Whole:
         if ones or value.array is None or not value.array.size or not is_inexact(value.dtype):
             return None
         if len(parts) == 1:
-            same = terms[0] == number or is_same(value.array, parts[0].array)
-            return self._exactly(value) if same else None
+            return self._exactly(value) if is_same(value.array, parts[0].array) else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
         if len(parts) == 2 and is_single(value) and value.array.size > self._few:
@@ -188,21 +193,20 @@ class Whole:
         given = next((a.value for a in call.arguments.values() if isinstance(a, Ref)), None)
         source = None if given is None else values[given].array
         outputs = [(k, values[n]) for k, n in enumerate(call.outputs) if n is not None]
-        alone = source is not None and call.is_view and len(outputs) == 1
-        kind = kind_of(call) if alone else None
-        made: Sequence[Any] = ()
+        kind = kind_of(call) if call.is_view and source is not None else ()
+        copied = source is not None and call.base_op in COPIES
+        made: Sequence[Any] = (source,) if copied else ()
         found = []
         for place, value in outputs:
             if value.array is None or not value.array.size:
                 return None
-            if not (
-                source is not None and alone and self._views.are_known(kind, source, value.array)
-            ):
+            of_view = (place, *kind)
+            if not (kind and self._views.are_known(of_view, source, value.array)):
                 made = made or evaluate(self._tape, call, raw(self._tape), bounded=False)
                 if not is_same(value.array, made[place]):
                     return None
-                if source is not None and alone:
-                    self._views.learn(kind, source, value.array, made[place])
+                if kind:
+                    self._views.learn(of_view, source, value.array, made[place])
             looked = self._passed_on(given, value)
             if looked is None:
                 return None
@@ -371,5 +375,11 @@ class Whole:
 
     def _exactly(self, value: Value) -> Comparison | None:
         """Return the comparison of numbers that are those expected; None if not all are finite."""
-        norm = self._norm(value)
-        return exact(math.prod(value.shape), norm) if math.isfinite(norm) else None
+        # One value is often passed on by many steps.
+        known = self._exact.get(value.id)
+        if known is None:
+            norm = self._norm(value)
+            if not math.isfinite(norm):
+                return None
+            known = self._exact[value.id] = exact(math.prod(value.shape), norm)
+        return known

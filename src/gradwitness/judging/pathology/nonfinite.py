@@ -85,7 +85,7 @@ class Nonfinite(Detector):
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
         if call.base_op == UNSCALE and self._holding(call.outputs[-1:], np.any):
             self._skip()
-        if all(math.isfinite(f.comparison.norm) for f in findings):
+        if _are_finite(findings):
             return
         operands = call.operands
         outputs = [n for n in call.outputs if n is not None]
@@ -145,7 +145,7 @@ class Nonfinite(Detector):
         if sweep != self._sweep:
             self._sweep, self._arrived = sweep, {}
         self._arrived |= {(node_run.node, k): n for k, n in enumerate(node_run.incoming)}
-        if all(math.isfinite(f.comparison.norm) for f in findings):
+        if _are_finite(findings):
             return
         node = self.tape.nodes[node_run.node]
         if update is not None:
@@ -289,3 +289,8 @@ def _is_infinite(argument: Argument) -> bool:
     if isinstance(argument, tuple):
         return any(map(_is_infinite, argument))
     return isinstance(argument, float) and math.isinf(argument)
+
+
+def _are_finite(findings: Sequence[Finding]) -> bool:
+    """Whether all that was found is of finite numbers."""
+    return all(math.isfinite(f.comparison.norm) for f in findings)

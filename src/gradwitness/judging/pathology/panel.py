@@ -38,8 +38,8 @@ class Panel:
         asked = (d for d in DETECTORS if thorough or d is not LostSums)
         detectors: list[Detector] = [detector(tape, records) for detector in asked]
         # Those that heed an event, with what they do then: a step is shown to a few of all.
-        self._heeding: dict[str, dict[Detector, Callable[..., Any]]] = {
-            method: {d: getattr(d, method) for d in detectors if _is_own(d, method)}
+        self._heeding: dict[str, list[tuple[Detector, Callable[..., Any]]]] = {
+            method: [(d, getattr(d, method)) for d in detectors if _is_own(d, method)]
             for method in ("called", "node_ran", "notes")
         }
         self._failures: list[Note] = []
@@ -62,7 +62,7 @@ class Panel:
     def _for_each(self, method: str, *given: Any) -> list[Any]:
         """Call a method of the detectors that have their own; return what it returned."""
         returned = []
-        for detector, heed in tuple(self._heeding[method].items()):
+        for detector, heed in self._heeding[method]:
             try:
                 returned.append(heed(*given))
             except Exception as error:  # noqa: BLE001 (noted in the report, see the class)
@@ -70,8 +70,8 @@ class Panel:
         return returned
 
     def _drop(self, detector: Detector, error: Exception) -> None:
-        for heeding in self._heeding.values():
-            heeding.pop(detector, None)
+        for method, heeding in self._heeding.items():
+            self._heeding[method] = [(d, heed) for d, heed in heeding if d is not detector]
         reason = one_line(f"{type(error).__name__}: {error}")
         text = (
             f"{type(detector).__name__} stopped with {reason}. Its "
