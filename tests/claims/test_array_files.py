@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import struct
 import sys
@@ -40,6 +41,39 @@ def test_an_npy_is_named_as_its_file(tmp_path: Path) -> None:
     claim = only(tmp_path / "fc.weight.npy")["fc.weight"]
     assert np.array_equal(claim.array, W.T)
     assert claim.dtype == "float32"
+
+
+@pytest.mark.parametrize("size", [3, 1 << 19])
+def test_what_follows_the_array_of_an_npy_is_told(tmp_path: Path, size: int) -> None:
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.save(file, np.ones(size))
+        file.flush()
+        assert not read_claims(tmp_path / "a.npy").notes
+        np.save(file, B)
+    claims = read_claims(tmp_path / "a.npy")
+    # A header of 128 bytes, and three float64.
+    assert claims.notes == ("a.npy: 152 bytes after its first array were not read",)
+    assert claims.runs[0]["a"].array.shape == (size,)
+
+
+def test_a_length_that_is_no_integer_is_refused(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (True, 4)}
+    np.lib.format.write_array_header_1_0(content, header)
+    (tmp_path / "a.npy").write_bytes(content.getvalue() + bytes(16))
+    with pytest.raises(FileFormatError, match=r"declares an array of shape \(True, 4\)"):
+        read_claims(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
+def test_formats_of_eight_bits_are_refused_by_name(tmp_path: Path, dtype: str) -> None:
+    pytest.importorskip("safetensors")
+    tensor = {"dtype": dtype, "shape": [2], "data_offsets": [0, 2]}
+    header = json.dumps({"w": tensor}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(2))
+    with pytest.raises(FileFormatError, match=f"'w' is of {dtype}, .* float16 or wider"):
+        read_claims(path)
 
 
 def test_an_npy_of_objects_or_too_few_bytes_is_refused(tmp_path: Path) -> None:

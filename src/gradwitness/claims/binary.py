@@ -37,6 +37,7 @@ _LENGTHS = 26
 _ENCRYPTED = 1
 _BYTE = np.dtype(np.uint8)
 _CHECKED = 1 << 24
+_NARROW = "F8_", "F6_"
 _SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -148,7 +149,7 @@ def _read_npy(file: Any, size: int, mapped: MappedFile, begin: int | None) -> An
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which can run code when loaded")
     needed = math.prod(shape) * dtype.itemsize
-    if any(length < 0 for length in shape) or needed > size:
+    if any(type(length) is not int or length < 0 for length in shape) or needed > size:
         raise ValueError(f"it declares an array of shape {shape}, but has only {size} bytes")
     if begin is not None and needed >= LEAST:
         return mapped.array(dtype, shape, begin + file.tell(), is_fortran=is_fortran)
@@ -168,13 +169,21 @@ def read_npy(path: Path) -> Claims:
     """Read the one array of an .npy file, which is named as the file is."""
     try:
         with path.open("rb") as file:
-            array = _read_npy(file, path.stat().st_size, MappedFile(path), 0)
+            size = path.stat().st_size
+            array = _read_npy(file, size, MappedFile(path), 0)
+            # A mapped array was not read: the file is at its begin.
+            left = size - file.tell() - (array.nbytes if array.nbytes >= LEAST else 0)
     except (ValueError, EOFError, OSError, SyntaxError) as error:
         raise FileFormatError(
             f"{path}: not an .npy file of a plain array ({error}). Write it with numpy.save, or "
             "several with numpy.savez."
         ) from error
-    return claims_in({path.stem: array}, path)
+    claims = claims_in({path.stem: array}, path)
+    if left:
+        what = "byte", "bytes"
+        note = f"{path.name}: {several(left, *what)} after its first array were not read"
+        claims = replace(claims, notes=(*claims.notes, note))
+    return claims
 
 
 def read_safetensors(path: Path) -> Claims:
@@ -219,6 +228,11 @@ def _mapped_tensors(path: Path) -> dict[str, Any]:
     mapped = MappedFile(path)
     tensors = {}
     for name, tensor in header.items():
+        if str(tensor.get("dtype")).startswith(_NARROW):
+            raise FileFormatError(
+                f"{path}: {name[:80]!r} is of {tensor['dtype']}, in which no gradients are judged; "
+                "save it as float16 or wider"
+            )
         dtype = _SAFETENSORS.get(tensor.get("dtype"))
         begin, end = tensor.get("data_offsets", (0, 0))
         if dtype and end - begin >= LEAST:
