@@ -54,7 +54,7 @@ _MOST = 1 / 2
 _LONG = 576
 # So many numbers are compared in the time that a sample takes, or a projection, however small: of
 # what goes by element and of products, and of rows, which cost more to sample.
-_SMALL, _OF_ROWS = 2**14, 2**17
+_SMALL, _OF_ROWS = 2**14, 2**16
 
 
 class Fast(Projecting):

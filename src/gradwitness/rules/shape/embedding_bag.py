@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.rules.kernel_ops import added_rows
 from gradwitness.rules.reduce.norms import length
 from gradwitness.rules.registry import UNMADE, Array, rule
 from gradwitness.rules.shape.indexing import added_up, over_count, rows_added
@@ -19,8 +20,8 @@ _SUM, _MEAN = 0, 1
 def _bags(indices: Array, offsets: Array, last: bool, padding_idx: int) -> tuple[Array, Array]:
     """Return the bag that each index belongs to, and whether it counts."""
     starts = offsets[:-1] if last else offsets
-    bag = np.searchsorted(starts, np.arange(indices.size, like=indices), side="right") - 1
-    return bag, indices != padding_idx
+    begun = np.bincount(starts, minlength=indices.size)[: indices.size]
+    return np.cumsum(begun, axis=0) - 1, indices != padding_idx
 
 
 def _count(offsets: Array, last: bool) -> int:
@@ -76,14 +77,16 @@ def embedding_bag(
 ) -> tuple[Array, None, None, Array | None]:
     of, kept = _bags(indices, offsets, include_last_offset, padding_idx)
     count = _count(offsets, include_last_offset)
-    rows = np.take(weight, indices[kept], axis=0)
     if mode in (_SUM, _MEAN):
-        if per_sample_weights is not None:
-            rows = rows * per_sample_weights[kept][:, None]
-        total = rows_added(rows, of[kept], count)
+        if per_sample_weights is None:
+            total = added_rows(weight, indices[kept], of[kept], count)
+        else:
+            rows = np.take(weight, indices[kept], axis=0) * per_sample_weights[kept][:, None]
+            total = rows_added(rows, of[kept], count)
         if mode == _MEAN:
             total = total / np.maximum(np.bincount(of[kept], minlength=count), 1)[:, None]
         return total, None, None, None
+    rows = np.take(weight, indices[kept], axis=0)
     total, own = _largest(rows, indices[kept], of[kept], count, chosen)
     return total, None, None, own
 
@@ -113,6 +116,8 @@ def _(
         named = named & filled[:, None]
         places = chosen * weight.shape[1] + np.arange(weight.shape[1], like=chosen)
         return added_up(g[0][named], places[named], weight)
+    if mode == _SUM and per_sample_weights is None and not scale_grad_by_freq:
+        return added_rows(g[0], of[kept], indices[kept], weight.shape[0])
     rows = np.take(g[0], of[kept], axis=0)
     if mode == _MEAN:
         rows = over_count(rows, of[kept], _count(offsets, include_last_offset))
