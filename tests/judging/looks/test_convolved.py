@@ -44,9 +44,10 @@ def convolution() -> tuple[Step, Value]:
         Value(n, array.shape, "float32", array, Layout(n, 0, array.strides))
         for n, array in enumerate((x, w, y.astype(np.float32)))
     ]
-    given = {"input": Ref(0), "weight": Ref(1), "bias": None, "transposed": False, "groups": 1}
-    walk = {"stride": (1,), "padding": (0,), "dilation": (1,), "output_padding": (0,)}
-    return step_of(values, Call(0, "aten.convolution.default", given | walk, (2,))), values[2]
+    given: dict[str, Any] = {"input": Ref(0), "weight": Ref(1), "bias": None}
+    given |= {"stride": (1,), "padding": (0,), "dilation": (1,), "output_padding": (0,)}
+    given |= {"transposed": False, "groups": 1}
+    return step_of(values, Call(0, "aten.convolution.default", given, (2,))), values[2]
 
 
 def looked(step: Step, y: Value, seed: int) -> Comparison | None:

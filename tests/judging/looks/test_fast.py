@@ -300,6 +300,17 @@ def test_small_products_are_held_against_float64_whole(rows: int, reason: str) -
     assert [f.comparison.reason for f in products] == [reason] * 3
 
 
+@pytest.mark.parametrize("rows", [16, 2000])
+def test_a_bias_goes_along_the_axis_that_is_looked_at(rows: int) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(512, 1000), torch.randn(rows, 512)
+    with record(layer) as recorder:
+        torch.autograd.backward(layer(x).square().mean())
+    findings = gw.judge(recorder.tape, depth="fast").findings
+    (forward,) = (f for f in findings if f.title.startswith("aten.addmm"))
+    assert (forward.verdict, forward.comparison.reason) == (gw.Verdict.AGREES, PROJECTED)
+
+
 def of_layer(layer: nn.Module, *shape: int) -> Tape:
     torch.manual_seed(0)
     x = torch.randn(*shape, requires_grad=True)

@@ -25,7 +25,7 @@ from gradwitness.engine.binding import unknown
 from gradwitness.engine.distant import is_distant, scalars
 from gradwitness.engine.floats import is_float, unit_roundoff
 from gradwitness.engine.tiling import axis_of
-from gradwitness.judging.looks.projected import MISSED, told
+from gradwitness.judging.looks.projected import MISSED, Figures, told
 from gradwitness.judging.looks.step import Formless
 from gradwitness.rules.registry import ADDED
 
@@ -97,8 +97,8 @@ class Convolutions:
         detects = 2 * allowance / _seen(len(lengths))
         if not ratio <= 1:
             return None
-        figures = {"error": farthest, "bound": allowance, "ratio": ratio, "norm": norm}
-        return told(recorded, detects, largest, across * sums.size, **figures)
+        figures = Figures(farthest, allowance, ratio, norm)
+        return told(recorded, figures, detects, largest, across * sums.size)
 
     def _vectors(self, letter: str, length: int, like: NDArray[Any]) -> NDArray[Any]:
         """Return the random vectors of an axis, one in each column."""
@@ -220,13 +220,14 @@ class _Thin:
             length = self.lengths[self._letters.index(images)]
             factors = self._vectors(images, length, made).sum(axis=0)
             added = factors.reshape((-1, 1, *beside)) * added
-        return made + added
+        made += added
+        return made
 
 
 def _along(array: NDArray[Any], axis: int, vectors: NDArray[Any]) -> NDArray[Any]:
     """Return the combinations of an array along an axis."""
     shape = array.shape
-    made = vectors.T @ array.reshape((math.prod(shape[:axis]), shape[axis], -1))
+    made: NDArray[Any] = vectors.T @ array.reshape((math.prod(shape[:axis]), shape[axis], -1))
     return made.reshape((*shape[:axis], -1, *shape[axis + 1 :]))
 
 

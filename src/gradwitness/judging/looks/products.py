@@ -138,7 +138,8 @@ class Products:
         if key not in known or known[key][0] is not x:
             made = _combined(_numbers(value), axis, x)
             signed = np.swapaxes(made, axis, -1)[..., -_SIGNED:]
-            signed *= self._signs(made, signed.shape[-2] if made.ndim > 1 else 1)
+            signs = self._signs(made, signed.shape[-2] if made.ndim > 1 else 1)
+            signed *= signs if made.ndim > 1 else signs[0]
             known[key] = x, made
         thin: NDArray[Any] = known[key][1]
         return thin

@@ -97,12 +97,21 @@ def held(
     largest = norm / math.sqrt(size / length)
     if detects > SHARE * largest:
         largest = math.sqrt(scalar(_squares(numbers, axis).max()))
-    figures = {"error": farthest, "bound": most, "ratio": ratio, "norm": norm}
-    return told(value, detects, largest, widest, **figures) if within else None
+    figures = Figures(farthest, most, ratio, norm)
+    return told(value, figures, detects, largest, widest) if within else None
+
+
+class Figures(NamedTuple):
+    """How far combinations lie apart at most, what is allowed of them, and the value's norm."""
+
+    error: float
+    bound: float
+    ratio: float
+    norm: float
 
 
 def told(
-    value: Value, detects: float, largest: float, terms: float, **figures: float
+    value: Value, figures: Figures, detects: float, largest: float, terms: float
 ) -> Comparison | None:
     """Return the comparison of what lies within what is allowed; None if that tells too little.
 
@@ -120,7 +129,7 @@ def told(
         detects=detects,
         detects_relative=detects / largest if largest else math.inf,
         missed=MISSED,
-        **figures,
+        **figures._asdict(),
     )
 
 

@@ -61,11 +61,11 @@ def _met_later(w: Array, x: Array, begins: Begins, count: Sizes, step: Sizes, y:
     images = max(1, _AT_ONCE // max(1, rows.shape[0] * rows.shape[1] * math.prod(x.shape[3:])))
     for first in range(0, x.shape[0], images):
         some = x[first : first + images]
-        made = rows @ np.reshape(some, (*some.shape[:3], -1))
-        made = np.reshape(made, (*some.shape[:2], out, *kernel, *x.shape[3:]))
+        products = rows @ np.reshape(some, (*some.shape[:3], -1))
+        made: Array = np.reshape(products, (*some.shape[:2], out, *kernel, *x.shape[3:]))
         for at, met in zip(places, windows_of, strict=True):
-            into, taken = zip(*met, strict=True)
-            total[(slice(first, first + images), ..., *into)] += made[:, :, :, *at][(..., *taken)]
+            into, taken = ((..., *part) for part in zip(*met, strict=True))
+            total[first : first + images][into] += made[(*(slice(None),) * 3, *at)][taken]
     return y
 
 
