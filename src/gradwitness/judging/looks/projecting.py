@@ -64,7 +64,7 @@ class Projecting(Whole):
         super().__init__(tape, records)
         self._random = np.random.default_rng(seed)
         self._convolutions = Convolutions(self._random)
-        self._products = Products(self._random)
+        self._products = Products(self._random, self._norms)
 
     def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether some of a step may stand for all."""
@@ -165,15 +165,14 @@ class Projecting(Whole):
     ) -> Comparison | None:
         if step.form.over_complex:
             raise Formless
-        norm = self._norm(value)
         if not step.is_convolution:
-            return self._products.look(step, target, g, value, norm)
+            return self._products.look(step, target, g, value)
         values, call, form = self._tape.values, step.call, step.form
         if g is None:
             sums = sums_made(values, call, form, self._norm)
         else:
             sums = sums_sent(values, call, form, target, [g.id], value, self._norm)
-        return self._convolutions.look(step, target, g, value, sums, norm)
+        return self._convolutions.look(step, target, g, value, sums, self._norm(value))
 
     def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
         """Return a comparison with the value's norm; None if that is not finite."""
