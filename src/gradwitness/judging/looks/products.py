@@ -52,23 +52,19 @@ _SIGNED = max(2, VECTORS // SIGNED)
 
 
 class Products:
-    """Random vectors by which products are looked at, and the gradients of their operands.
+    """Random vectors by which products are looked at, and the gradients of their operands."""
 
-    Parameters
-    ----------
-    random : numpy.random.Generator
-    norms : dict of int to float
-        Known norms, by value; more are added.
-    """
-
-    def __init__(self, random: np.random.Generator, norms: dict[int, float]) -> None:
-        self._random, self._norms = random, norms
+    def __init__(self, random: np.random.Generator) -> None:
+        self._random = random
         self._drawn: dict[tuple[int, str, bool], Any] = {}
 
-    def look(self, step: Step, target: str, g: Value | None, recorded: Value) -> Comparison | None:
+    def look(
+        self, step: Step, target: str, g: Value | None, recorded: Value, norm: float | None = None
+    ) -> Comparison | None:
         """Judge a product, or the gradient of an operand; None unless it clearly agrees.
 
-        If no axis is fit for that, the step is `Formless`.
+        ``norm`` is that of what was recorded, if it is known. If no axis is fit, the step is
+        `Formless`.
         """
         plan = _plan(step.form, target, backward=g is not None)
         if plan is None or not is_float(recorded.dtype):
@@ -83,18 +79,9 @@ class Products:
             return held(
                 Combined(recorded, own, axis, combined, made),
                 plan.terms,
-                self._norm(recorded, squares),
+                _norm(own, squares) if norm is None else norm,
                 lambda: self._made(step, plan, g, x, without_signs=True),
             )
-
-    def _norm(self, value: Value, squares: Any) -> float:
-        """Return a value's norm, from the sum of its squares if that tells."""
-        if value.id not in self._norms:
-            total = scalar(squares)
-            # Nothing is said of an underflow, or of an overflow.
-            told = 0 < total < math.inf
-            self._norms[value.id] = math.sqrt(total) if told else norm_of(value.array)
-        return self._norms[value.id]
 
     def _vectors(self, like: NDArray[Any], length: int) -> NDArray[Any]:
         """Return the random vectors of a length, one in each column; some stand there twice."""
@@ -260,6 +247,13 @@ def _combined(
     if len(parts) == 1:
         return parts[0], squares
     return functools.reduce(operator.iadd, parts) if axis == 0 else np.concatenate(parts), squares
+
+
+def _norm(array: NDArray[Any], squares: Any) -> float:
+    """Return an array's norm, from the sum of its squares if that tells."""
+    total = scalar(squares)
+    # Nothing is said of an underflow, or of an overflow.
+    return math.sqrt(total) if 0 < total < math.inf else norm_of(array)
 
 
 def _blocks(like: NDArray[Any], length: int, others: int) -> list[slice]:

@@ -64,7 +64,7 @@ class Projecting(Whole):
         super().__init__(tape, records)
         self._random = np.random.default_rng(seed)
         self._convolutions = Convolutions(self._random)
-        self._products = Products(self._random, self._norms)
+        self._products = Products(self._random)
 
     def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether some of a step may stand for all."""
@@ -166,7 +166,10 @@ class Projecting(Whole):
         if step.form.over_complex:
             raise Formless
         if not step.is_convolution:
-            return self._products.look(step, target, g, value)
+            looked = self._products.look(step, target, g, value, self._norms.get(value.id))
+            if looked is not None:
+                self._norms.setdefault(value.id, looked.norm)
+            return looked
         values, call, form = self._tape.values, step.call, step.form
         if g is None:
             sums = sums_made(values, call, form, self._norm)
