@@ -29,12 +29,6 @@ def product() -> tuple[Step, Value]:
     return step, values[2]
 
 
-def norm(value: Value) -> float:
-    """Return the Euclidean norm of a value's numbers."""
-    assert value.array is not None
-    return float(np.linalg.norm(value.array))
-
-
 def misses(size: float) -> int:
     """Count how often an error of a norm, spread over a column (the longer axis), is not seen."""
     step, y = product()
@@ -45,14 +39,12 @@ def misses(size: float) -> int:
     wrong[:, 7] += error
     value = Value(2, y.shape, "float32", wrong.astype(np.float32), y.layout)
     random = np.random.default_rng(11)
-    return sum(
-        Products(random).look(step, "", None, value, norm(value)) is not None for _ in range(TRIALS)
-    )
+    return sum(Products(random).look(step, "", None, value) is not None for _ in range(TRIALS))
 
 
 def test_an_error_of_what_is_detected_is_not_missed() -> None:
     step, y = product()
-    looked = Products(np.random.default_rng(0)).look(step, "", None, y, norm(y))
+    looked = Products(np.random.default_rng(0)).look(step, "", None, y)
     assert looked is not None
     assert looked.missed == MISSED
     assert misses(1.05 * looked.detects) == 0
@@ -62,7 +54,7 @@ def test_an_error_of_what_is_detected_is_not_missed() -> None:
 def test_a_smaller_error_is_missed_less_often_than_the_formula_says(stated: float) -> None:
     """Six projections of an error d miss it with a probability below (sqrt(2/pi) 2a / d)^6."""
     step, y = product()
-    looked = Products(np.random.default_rng(0)).look(step, "", None, y, norm(y))
+    looked = Products(np.random.default_rng(0)).look(step, "", None, y)
     assert looked is not None
     size = 2 * math.sqrt(2 / math.pi) * looked.bound / stated ** (1 / VECTORS)
     spread = math.sqrt(stated * (1 - stated) / TRIALS)
@@ -72,6 +64,6 @@ def test_a_smaller_error_is_missed_less_often_than_the_formula_says(stated: floa
 def test_an_error_as_small_as_the_allowance_is_often_missed() -> None:
     """The measurement can fail: |N(0, a/2)| stays below a with 95 %, six times with 76 %."""
     step, y = product()
-    looked = Products(np.random.default_rng(0)).look(step, "", None, y, norm(y))
+    looked = Products(np.random.default_rng(0)).look(step, "", None, y)
     assert looked is not None
     assert misses(looked.bound / 2) > TRIALS / 4

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,11 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import unbroadcast
-from gradwitness.engine.distant import is_distant
+from gradwitness.engine.distant import is_distant, scalar
 from gradwitness.engine.floats import is_float
 from gradwitness.engine.forms import MOST, is_tensor
 from gradwitness.engine.tiling import axis_of
+from gradwitness.judging.looks.norms import norm_of
 from gradwitness.judging.looks.projected import (
     LONG,
     SIGNED,
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from gradwitness.judging.looks.step import Role, Step
     from gradwitness.tape import Value
 
+# A product of so many terms at most goes through BLAS as it lies (OpenBLAS's small kernels), and
+# not through a copy, which takes as long as a thin product itself.
+_SMALL = 10**6
 # So many of the vectors are looked at with random signs, too.
 _SIGNED = max(2, VECTORS // SIGNED)
 
@@ -54,11 +59,12 @@ class Products:
         self._drawn: dict[tuple[int, str, bool], Any] = {}
 
     def look(
-        self, step: Step, target: str, g: Value | None, recorded: Value, norm: float
+        self, step: Step, target: str, g: Value | None, recorded: Value, norm: float | None = None
     ) -> Comparison | None:
         """Judge a product, or the gradient of an operand; None unless it clearly agrees.
 
-        ``norm`` is that of what was recorded. If no axis is fit, the step is `Formless`.
+        ``norm`` is that of what was recorded, if it is known. If no axis is fit, the step is
+        `Formless`.
         """
         plan = _plan(step.form, target, backward=g is not None)
         if plan is None or not is_float(recorded.dtype):
@@ -69,10 +75,11 @@ class Products:
             made = self._made(step, plan, g, x)
             if made.shape != _with(own.shape, axis, x.shape[1]):
                 return None
+            combined, squares = _combined(own, axis, x[:, :-_SIGNED])
             return held(
-                Combined(recorded, own, axis, _combined(own, axis, x[:, :-_SIGNED]), made),
+                Combined(recorded, own, axis, combined, made),
                 plan.terms,
-                norm,
+                _norm(own, squares) if norm is None else norm,
                 lambda: self._made(step, plan, g, x, without_signs=True),
             )
 
@@ -124,19 +131,28 @@ class Products:
         rule, arguments = step.rule, step.call.arguments
         operands = [numbers.get(name) for name in rule.operands]
         parameters = {name: arguments[name] for name in step.form.parameters}
-        made: NDArray[Any]
         if g is None:
-            made = rule.function(*operands, **parameters)
-        else:
-            sent = rule.gradients[plan.target](numbers[0], None, operands, parameters)
-            made = unbroadcast(sent, _with(plan.shape, plan.axis, x.shape[1]))
-        return made
+            made: NDArray[Any] = rule.function(*operands, **parameters)
+            return made
+        shape, gradient = _with(plan.shape, plan.axis, x.shape[1]), rule.gradients[plan.target]
+        if not plan.summed:
+            return unbroadcast(gradient(numbers[0], None, operands, parameters), shape)
+        length = numbers[0].shape[plan.summed[0]]
+        blocks = [
+            {role: array[_at(block, plan.summed[role])] for role, array in numbers.items()}
+            for block in _blocks(x, length, math.prod(shape))
+        ]
+        parts = (
+            gradient(block[0], None, [block.get(name) for name in rule.operands], parameters)
+            for block in blocks
+        )
+        return functools.reduce(operator.iadd, parts)
 
     def _thin(self, step: Step, value: Value, axis: int, x: NDArray[Any]) -> NDArray[Any]:
         """Return a tensor's combinations along an axis, behind them some with random signs."""
         known, key = step.combined, (value.id, axis)
         if key not in known or known[key][0] is not x:
-            made = _combined(_numbers(value), axis, x)
+            made, _ = _combined(_numbers(value), axis, x)
             signed = np.swapaxes(made, axis, -1)[..., -_SIGNED:]
             signs = self._signs(made, signed.shape[-2] if made.ndim > 1 else 1)
             signed *= signs if made.ndim > 1 else signs[0]
@@ -159,6 +175,8 @@ class _Plan:
         What it is made of, with the same axis there if it has that.
     terms : int
         Of how many each number is a sum.
+    summed : dict of (str or int) to int
+        Of matrices that are multiplied the axis along which that is done.
     """
 
     target: str
@@ -166,6 +184,7 @@ class _Plan:
     axis: int
     read: Mapping[Role, int | None]
     terms: int
+    summed: Mapping[Role, int]
 
 
 @functools.lru_cache(maxsize=MOST)
@@ -199,19 +218,53 @@ def _plan(form: Form, target: str, *, backward: bool) -> _Plan | None:
     _, _, letter, axis = max(found)
     read = factors if backward or ADDED not in shapes else {*factors, ADDED}
     axes = {r: axis_of(letters[r], letter, shapes[r]) for r in read}
-    return _Plan(target, shape, axis, axes, math.prod(n for c, n in sizes.items() if c not in aim))
+    summed = [c for c in sizes if c not in aim]
+    along = {r: axis_of(letters[r], c, shapes[r]) for r in read for c in summed}
+    whole = {r: at for r, at in along.items() if at is not None and len(shapes[r]) == 2}
+    terms = math.prod(sizes[c] for c in summed)
+    return _Plan(target, shape, axis, axes, terms, whole if len(whole) == 2 == len(read) else {})
 
 
-def _combined(array: NDArray[Any], axis: int, x: NDArray[Any]) -> NDArray[Any]:
-    """Return combinations along the last axis but one, or the last, as BLAS is fast at them."""
-    made: NDArray[Any]
-    if axis == array.ndim - 1:
-        made = array @ x
-    elif array.flags.c_contiguous:
-        made = x.T @ array
-    else:
-        made = np.swapaxes(np.swapaxes(array, -1, -2) @ x, -1, -2)
-    return made
+def _combined(
+    array: NDArray[Any], axis: int, x: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any] | float]:
+    """Return combinations along the last axis but one, or the last; and the sum of all squares.
+
+    That is not a number where it is not known. Each block is read from end to end for it first,
+    which brings it into the cache.
+    """
+    if array.ndim != 2 or not (array.flags.c_contiguous or array.flags.f_contiguous):
+        return array @ x if axis == array.ndim - 1 else x.T @ array, math.nan
+    if not array.flags.c_contiguous:
+        # Rows of a transposed matrix lie apart.
+        made, squares = _combined(array.T, 1 - axis, x)
+        return made.T, squares
+    parts, squares = [], 0.0
+    for block in _blocks(array, len(array), array.shape[1] * x.shape[1]):
+        rows = array[block]
+        flat = np.ravel(rows)
+        squares = squares + flat @ flat
+        parts.append(x[block].T @ rows if axis == 0 else rows @ x)
+    if len(parts) == 1:
+        return parts[0], squares
+    return functools.reduce(operator.iadd, parts) if axis == 0 else np.concatenate(parts), squares
+
+
+def _norm(array: NDArray[Any], squares: Any) -> float:
+    """Return an array's norm, from the sum of its squares if that tells."""
+    total = scalar(squares)
+    # Nothing is said of an underflow, or of an overflow.
+    return math.sqrt(total) if 0 < total < math.inf else norm_of(array)
+
+
+def _blocks(like: NDArray[Any], length: int, others: int) -> list[slice]:
+    """Return ranges of an axis so short that a product with so many others for each is small."""
+    step = length if is_distant(like) else max(1, _SMALL // others)
+    return [slice(start, start + step) for start in range(0, length, step)]
+
+
+def _at(block: slice, axis: int) -> tuple[slice, ...]:
+    return (*(slice(None),) * axis, block)
 
 
 def _numbers(value: Value) -> NDArray[Any]:

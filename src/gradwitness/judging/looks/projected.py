@@ -40,7 +40,7 @@ MISSED = 1e-6
 VECTORS, TIMES = 6, 4
 # One in so many is looked at with random signs, too.
 SIGNED = 3
-# An axis of this length is long enough: a longer one would cost more random numbers.
+# From this length on an axis of what arrived is taken: its combinations serve other gradients, too.
 LONG = 96
 # What is allowed of wandering, of drift and of a store, over what is probable.
 _WANDERS, _DRIFTS, _STORES = 4.0, 2.0, 4.0

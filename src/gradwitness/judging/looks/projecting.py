@@ -165,15 +165,17 @@ class Projecting(Whole):
     ) -> Comparison | None:
         if step.form.over_complex:
             raise Formless
-        norm = self._norm(value)
         if not step.is_convolution:
-            return self._products.look(step, target, g, value, norm)
+            looked = self._products.look(step, target, g, value, self._norms.get(value.id))
+            if looked is not None:
+                self._norms.setdefault(value.id, looked.norm)
+            return looked
         values, call, form = self._tape.values, step.call, step.form
         if g is None:
             sums = sums_made(values, call, form, self._norm)
         else:
             sums = sums_sent(values, call, form, target, [g.id], value, self._norm)
-        return self._convolutions.look(step, target, g, value, sums, norm)
+        return self._convolutions.look(step, target, g, value, sums, self._norm(value))
 
     def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
         """Return a comparison with the value's norm; None if that is not finite."""
