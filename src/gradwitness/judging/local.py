@@ -121,9 +121,10 @@ class Judge:
 
     def _note(self, findings: Sequence[Finding]) -> None:
         self._findings += findings
-        self.in_doubt |= any(
-            f.verdict is not Verdict.AGREES or f.grade or f.comparison.hides for f in findings
-        )
+        for f in findings:
+            c = f.comparison
+            if c.verdict is not Verdict.AGREES or f.grade or c.hides:
+                self.in_doubt = True
 
     def _result(self, call: Call) -> list[Finding]:
         if call.op.startswith(COLLECTIVES):

@@ -18,6 +18,12 @@ _MAX, _MIN = np.maximum.reduce, np.minimum.reduce
 
 def norm_of(array: NDArray[Any]) -> float:
     """Return the Euclidean norm; not finite if any number is not, or their squares overflow."""
+    if array.flags.c_contiguous and array.dtype.char in "fd":
+        flat = array.reshape(-1)
+        with np.errstate(all="ignore"):
+            squares = float(scalar(np.dot(flat, flat)))
+        if squares > 0:
+            return math.sqrt(squares)
     repeated = 1
     if 0 in array.strides:
         pairs = zip(array.shape, array.strides, strict=True)
