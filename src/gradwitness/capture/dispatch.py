@@ -106,7 +106,7 @@ class DispatchRecorder(Mode):
         self._trail = trail
         self._retention = retention
         self._audience = audience
-        self._open: dict[int, list[int]] = {}
+        self._open: dict[int, tuple[int, ...]] = {}
         self._judged: Iterable[int] = ()
         self._arrivals = Arrivals(values)
         # Views taken after a write to their base, not yet written down as calls.
@@ -132,7 +132,7 @@ class DispatchRecorder(Mode):
         if used is None:
             used = self._uses[key] = uses(draft.finish(number, None))
         now = {n for n in (*operands, *draft.outputs, draft.base) if n is not None}
-        later = [*used.by_node(draft, now), *self._needed]
+        later = (*used.by_node(draft, now), *self._needed)
         self._needed = []
         # With gradients off, too: a solver's steps may have to be differentiated as a whole.
         retention.last(later if draft.grad_enabled else now)

@@ -18,7 +18,7 @@ from gradwitness.capture.visits import Visit
 from gradwitness.tape import AFTERWARDS, Edge, Kind, LeafUpdate, NodeRun, Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch.overrides import TorchFunctionMode
 
@@ -115,7 +115,7 @@ class SweepDraft:
             edge = self._edge(root)
             if edge is not None:
                 seed_value = None if seed is None else self._values.of(seed)
-                self._send(edge, seed_value)
+                self._send([(edge, seed_value)])
                 self._retention.start_from([seed_value])
                 self._roots.append((edge, seed_value))
         if self._request.inputs is not None:
@@ -137,7 +137,7 @@ class SweepDraft:
     def _hook(self, number: int) -> None:
         """Put hooks around a node, and around the hooks that the program has on it."""
         node, handles = self._graph.nodes[number].alive, self._handles
-        visit = Visit(number, self._arrive, self._leave)
+        visit = Visit(number, self)
         handles.append(visit)
         own = tuple(hooks_of_node(number, *visit.begin(node)))
         if own:
@@ -161,6 +161,14 @@ class SweepDraft:
                 return sweep is self
         self._run.shares(number)
         return False
+
+    def arrive(self, number: int, gradients: Any) -> None:
+        """Record what comes in at a node, which is about to run."""
+        self._attempt(number, self._before_node, gradients)
+
+    def leave(self, number: int, outgoing: Any) -> None:
+        """Record what a node sends, which has just run."""
+        self._attempt(number, self._after_node, outgoing)
 
     def _attempt(self, number: int, step: Callable[..., Any], *args: Any) -> None:
         """Take a step if this pass runs the node."""
@@ -281,21 +289,23 @@ class SweepDraft:
             self._hooks,
         )
 
-    def _send(self, edge: Edge, value: int | None) -> None:
-        if value is not None:
-            self._retention.hold([value])
-            self._sent[edge.node, edge.index].append(value)
-
-    def _arrive(self, number: int, gradients: Any) -> None:
-        self._attempt(number, self._before_node, gradients)
-        if number not in self._bare:
-            self._see_within(number)
+    def _send(self, sent: Iterable[tuple[Edge | None, int | None]]) -> None:
+        """Hold values until they arrive."""
+        held = []
+        for edge, value in sent:
+            if edge is not None and value is not None:
+                self._sent[edge.node, edge.index].append(value)
+                held.append(value)
+        self._retention.hold(held)
 
     def _before_node(self, number: int, gradients: Any) -> None:
-        if number in self._bare:
+        bare = number in self._bare
+        if bare:
             self._aside.step(number)
         if not self._border.failures:
             self._arrived(number, gradients)
+            if not bare:
+                enter(self._mode)
 
     def _arrived(self, number: int, gradients: Any) -> None:
         arrived = self._recorded(gradients)
@@ -314,9 +324,6 @@ class SweepDraft:
             self._dispatch.steps.begin(number)
             self._prints[number] = tuple(map(self._print, arrived))
             self._outside.node_begins(number)
-
-    def _leave(self, number: int, outgoing: Any) -> None:
-        self._attempt(number, self._after_node, outgoing)
 
     def _after_node(self, number: int, outgoing: Any) -> None:
         if number in self._bare:
@@ -345,9 +352,7 @@ class SweepDraft:
         )
         dispatch.summed = False
         self._node_runs.append(node_run)
-        for edge, value in zip(draft.edges, outgoing, strict=False):
-            if edge is not None:
-                self._send(edge, value)
+        self._send(zip(draft.edges, outgoing, strict=False))
         update, needed = None, [*arrived]
         if leaf:
             update, held = self._accumulation(number, draft.alive.variable)
@@ -392,6 +397,9 @@ class SweepDraft:
         return 0 if number is None else fingerprint(self._values.value(number))
 
     def _recorded(self, gradients: Any) -> Values:
-        known, number = len(self._values), self._values.of
+        drafts, number = self._values.drafts, self._values.of
+        known = len(drafts)
         numbers = tuple([number(g) if isinstance(g, torch.Tensor) else None for g in gradients])
-        return self._retention.send(numbers, known)
+        if len(drafts) > known:
+            self._retention.send(numbers, known)
+        return numbers

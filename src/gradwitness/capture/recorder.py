@@ -172,7 +172,7 @@ class Recorder:
         """Return the growing tape while recording runs, without the backward passes."""
         values, calls, nodes = self._values, self._dispatch.calls, self._graph.nodes
         return Tape(
-            values=_LazySequence(values.value, values),
+            values=_LazySequence(values.value, values.drafts),
             calls=_LazySequence(self._call, calls),
             nodes=_LazySequence(lambda number: nodes[number].finish(number), nodes),
             sweeps=(),

@@ -172,7 +172,8 @@ class ModuleTrail:
 
     def here(self) -> Source:
         """Return the running module and line."""
-        frame = user_frame(sys._getframe(1))
+        # An operation is written down four deep in the recorder: those frames are passed over.
+        frame = user_frame(sys._getframe(4))
         module = self._trail[-1] if self._trail else ""
         key = module, *(("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno))
         source = self._sources.get(key)

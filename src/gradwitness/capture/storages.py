@@ -115,11 +115,14 @@ class Storage:
         self.memory, self.extent = memory, whereabouts(memory)
         self.bytes = bytes_at(memory, self.extent)
 
-    def let_go(self) -> None:
-        """Hold the memory no longer."""
-        if self.weak is None and self.memory is not None:
-            self.weak = self.memory._weak_ref()
-        self.memory = self.bytes = None
+    def forget(self) -> None:
+        """Forget the values that have been released, and let the memory go if no other is left."""
+        if self.drafts:
+            self.drafts = tuple([draft for draft in self.drafts if draft.array is not None])
+        if self.memory is not None and not self.drafts:
+            if self.weak is None:
+                self.weak = self.memory._weak_ref()
+            self.memory = self.bytes = None
 
     def __del__(self, free: Callable[[int], None] = _FREE) -> None:
         """Let another have the address."""

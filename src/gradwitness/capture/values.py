@@ -173,12 +173,15 @@ class ValueStore:
 
     def release(self, numbers: Iterable[int]) -> None:
         """Free values' arrays and the tensors that hold them; the values stay known."""
-        touched: set[Storage] = set()
+        touched: dict[int, Storage] = {}
         for number in numbers:
             draft, storage = self.drafts[number], None
+            if draft.array is None and not draft.objects:
+                # Released before.
+                continue
             if draft.layout is not None:
-                storage = self._in_order[draft.layout.storage]
-                touched.add(storage)
+                at = draft.layout.storage
+                storage = touched[at] = self._in_order[at]
             draft.put(None)
             for key in draft.objects:
                 known = self._by_object.get(key)
@@ -187,10 +190,8 @@ class ValueStore:
                     # The program may use it again. What is detached from it shares its key.
                     known.let_go()
             draft.objects = ()
-        for storage in touched:
-            storage.drafts = tuple([d for d in storage.drafts if d.array is not None])
-            if not storage.drafts:
-                storage.let_go()
+        for storage in touched.values():
+            storage.forget()
 
     def memory(self, number: int) -> tuple[object, int]:
         """Return a key for the memory that holds a value's array, and its bytes."""
@@ -272,7 +273,9 @@ class ValueStore:
 
     def _remember(self, known: Known, storage: Storage | None) -> None:
         """Note the node of a tensor, which lies there, before it is overwritten or let go."""
-        tensor = known.tensor()
+        tensor = known.held
+        if tensor is None:
+            tensor = known.watched()
         if tensor is None or not tensor.requires_grad:
             return
         epoch = _version(tensor) if storage is None else storage.epoch
@@ -327,7 +330,7 @@ class ValueStore:
         at = address(tensor) if storage is None else storage.address
         if at == -1:
             return (self._without_memory.setdefault(tensor, object()),)
-        shape, strides, first = tensor.shape, tensor.stride(), tensor.storage_offset()
+        shape, strides, first = tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
         return (at, first, strides, shape, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
     def _new(
@@ -383,12 +386,15 @@ class ValueStore:
             memory = tensor.untyped_storage()
             storage.lent = storage.lent or sys.getrefcount(memory) > ALONE
             storage.take(memory)
-        offset, strides = int(tensor.storage_offset()), tuple(tensor.stride())
+        offset, strides = int(tensor.storage_offset()), tensor.stride()
         draft.layout = Layout(storage.number, offset, strides)
+        array = None
         if storage.bytes is not None and not is_mirrored(tensor):
-            draft.put(lying_in(storage.bytes, tensor.dtype, draft.shape, offset, strides))
-        if draft.array is None:
+            array = lying_in(storage.bytes, tensor.dtype, draft.shape, offset, strides)
+        if array is None:
             draft.read(tensor)
+        else:
+            draft.put(array)
         draft.epoch = storage.epoch
         if storage.filling:
             storage.wait(draft, tensor)

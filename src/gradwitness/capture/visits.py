@@ -5,31 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from gradwitness.capture.passes import SweepDraft
 
 
 class Visit:
-    """Calls back before and after a node runs.
+    """Tells a pass before and after a node runs.
 
     A pass has one for each node: so it is one small object, and what torch returns to remove a hook
     is not kept. All that lives through a block costs a look of Python's collector at the program.
-
-    Parameters
-    ----------
-    number : int
-        The node's, which is given to both.
-    arrive, leave : callable
-        Take the gradients that come in, and those that go out.
     """
 
-    __slots__ = ("_after", "_after_key", "_arrive", "_before", "_before_key", "_leave", "_number")
+    __slots__ = ("_after", "_after_key", "_before", "_before_key", "_number", "_sweep")
 
-    def __init__(
-        self, number: int, arrive: Callable[[int, Any], None], leave: Callable[[int, Any], None]
-    ) -> None:
+    def __init__(self, number: int, sweep: SweepDraft) -> None:
         self._number = number
-        self._arrive = arrive
-        self._leave = leave
+        self._sweep = sweep
         self._before: dict[int, Any] = {}
         self._after: dict[int, Any] = {}
         self._before_key = self._after_key = -1
@@ -48,7 +38,7 @@ class Visit:
         self._after.pop(self._after_key, None)
 
     def _arrives(self, gradients: Any) -> None:
-        self._arrive(self._number, gradients)
+        self._sweep.arrive(self._number, gradients)
 
     def _leaves(self, outgoing: Any, _: Any) -> None:
-        self._leave(self._number, outgoing)
+        self._sweep.leave(self._number, outgoing)
