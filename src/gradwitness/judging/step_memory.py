@@ -19,7 +19,8 @@ class StepMemory:
     """Hands out a tape that remembers what it is asked for while a step is judged, in a ``with``.
 
     A growing tape makes each element anew, as it is at that moment. While a step is judged, the
-    program does not run; afterwards nothing is held on to.
+    program does not run; afterwards nothing is held on to but the forms of calls, which hold no
+    numbers.
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ def sent_once(
     form: Form,
     node_run: NodeRun,
     sent: Mapping[int, Value],
-    names: Container[str],
+    names: tuple[str, ...],
     norm: Callable[[Value], float],
 ) -> dict[int, Comparison | None]:
     """Look at the gradients of some operands, by input; None of those that have other bits.
@@ -122,7 +122,7 @@ def _operands(
     """Return the operands of a call as they were recorded, or those that are read."""
     found: list[Any] = []
     for name, schema in zip(form.rule.operands, form.positional, strict=True):
-        argument = call.arguments[schema]
+        argument: Any = call.arguments[schema]
         if read is not None and name not in read:
             argument = None
         elif isinstance(argument, Ref):
@@ -144,14 +144,14 @@ def is_single(value: Value) -> bool:
 
 
 def sum_once(
-    value: Value, one: Value, other: Value, norm: Callable[[Value], float]
+    value: Value, terms: tuple[Value, Value], norm: Callable[[Value], float]
 ) -> Comparison | None:
     """Look at the sum of two gradients; None if it has other bits."""
-    terms = _numbers(one), _numbers(other)
-    if terms[0] is None or terms[1] is None:
+    one, other = map(_numbers, terms)
+    if one is None or other is None:
         return None
     with np.errstate(all="ignore"):
-        return _looked(value, terms[0] + terms[1], norm)
+        return _looked(value, one + other, norm)
 
 
 def _looked(value: Value, made: Any, norm: Callable[[Value], float]) -> Comparison | None:

@@ -118,7 +118,7 @@ class Whole:
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
         if len(parts) == 2 and is_single(value) and value.array.size > self._few:
-            return sum_once(value, *parts, self._norm)
+            return sum_once(value, (parts[0], parts[1]), self._norm)
         return self._summed(value, terms)
 
     def _attempt(self, look: Callable[[], Any]) -> Any:
