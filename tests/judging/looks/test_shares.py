@@ -93,7 +93,8 @@ def test_a_gradient_that_lacks_one_sequence_is_refuted() -> None:
     torch.manual_seed(0)
     lstm, x = nn.LSTM(64, 96), torch.randn(8, 32, 64)
     few = [lstm(x[:, kept])[0].square().sum() for kept in (slice(None), slice(31))]
-    right, lacking = (torch.autograd.grad(loss, lstm.weight_hh_l0)[0].numpy() for loss in few)
+    weight: Any = lstm.weight_hh_l0
+    right, lacking = (torch.autograd.grad(loss, weight)[0].numpy() for loss in few)
     with record(lstm) as recorder:
         torch.autograd.backward(lstm(x)[0].square().sum())
     tape = recorder.tape
@@ -101,7 +102,8 @@ def test_a_gradient_that_lacks_one_sequence_is_refuted() -> None:
         f for f in steps(tape, "MkldnnRnnLayerBackward") if f.title.endswith("gradient of u")
     )
     number = value_of(tape, finding)
-    assert np.array_equal(tape.values[number].array, right)
+    recorded: Any = tape.values[number].array
+    assert np.array_equal(recorded, right)
     assert verdict(changed(tape, number, lacking), finding) is gw.Verdict.DISAGREES
 
 
