@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import torch
@@ -42,7 +42,7 @@ class Border:
 
     def attempt(self, step: Callable[[*Ts], T], *args: *Ts) -> T | None:
         """Run a step even after a failure; return None if it fails."""
-        begun = time.perf_counter()
+        begun = perf_counter()
         # What `torch.jit.trace` writes down is the program's alone.
         traced = _TRACER._get_tracing_state()
         if traced is not None:
@@ -56,4 +56,4 @@ class Border:
         finally:
             if traced is not None:
                 _TRACER._set_tracing_state(traced)
-            self.seconds += time.perf_counter() - begun
+            self.seconds += perf_counter() - begun

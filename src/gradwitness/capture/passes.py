@@ -291,12 +291,10 @@ class SweepDraft:
 
     def _send(self, sent: Iterable[tuple[Edge | None, int | None]]) -> None:
         """Hold values until they arrive."""
-        held = []
         for edge, value in sent:
             if edge is not None and value is not None:
                 self._sent[edge.node, edge.index].append(value)
-                held.append(value)
-        self._retention.hold(held)
+                self._retention.hold((value,))
 
     def _before_node(self, number: int, gradients: Any) -> None:
         bare = number in self._bare
@@ -397,9 +395,6 @@ class SweepDraft:
         return 0 if number is None else fingerprint(self._values.value(number))
 
     def _recorded(self, gradients: Any) -> Values:
-        drafts, number = self._values.drafts, self._values.of
-        known = len(drafts)
+        known, number = len(self._values.drafts), self._values.of
         numbers = tuple([number(g) if isinstance(g, torch.Tensor) else None for g in gradients])
-        if len(drafts) > known:
-            self._retention.send(numbers, known)
-        return numbers
+        return self._retention.send(numbers, known)

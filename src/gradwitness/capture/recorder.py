@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class _LazySequence(Sequence[T]):
-    """A sequence whose elements are computed on access."""
+    """A sequence whose elements are computed on access, from those of another at the same place."""
 
     def __init__(self, make: Callable[[int], T], counted: Sized) -> None:
         self._make = make
@@ -63,7 +63,7 @@ class _LazySequence(Sequence[T]):
     def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
             return [self._make(n) for n in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self._counted):
+        if index < 0:
             raise IndexError(index)
         return self._make(index)
 
@@ -239,7 +239,7 @@ class Recorder:
         if replayable:
             self._values.own(foreign)
         else:
-            self._values.release(range(len(self._values)))
+            self._values.release(range(len(self._values.drafts)))
         tape = Tape(
             values=tuple(growing.values),
             calls=calls,

@@ -76,9 +76,10 @@ class Retention:
         self._starts.update(starts)
         return starts
 
-    def send(self, numbers: Iterable[int | None], known: int) -> None:
-        """Note which gradients of a pass are new, and made by its nodes."""
+    def send(self, numbers: tuple[int | None, ...], known: int) -> tuple[int | None, ...]:
+        """Note which gradients of a pass are new, and made by its nodes; return all."""
         self._sent.update([n for n in numbers if n is not None and n >= known])
+        return numbers
 
     def doubt(self, hooks: Sized) -> None:
         """Keep all from here on if there are hooks, of what lasts: they may send anything."""

@@ -29,8 +29,8 @@ _FREE: Callable[[int], None] = torch.UntypedStorage._free_weak_ref
 class Draft:
     """A value while it is being recorded: its array may yet be replaced by a copy.
 
-    Only `put` and `lose` change the array, so that none outlives it in ``shown``: the value as
-    somebody has last asked for it.
+    What `value` returns is made once until something changes, which only `put`, `lose` and `is_now`
+    do: so no array outlives its place in the record.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +51,10 @@ class Draft:
     def put(self, array: NDArray[np.generic] | None, *, copied: bool = False) -> None:
         """Set the array, in memory that the program may overwrite or in its own."""
         self.array, self.copied, self.shown = array, copied, None
+
+    def is_now(self, name: str, *, leaf: bool) -> None:
+        """Set what it is called, and whether it collects a gradient."""
+        self.name, self.leaf, self.shown = name, leaf, None
 
     def lose(self) -> None:
         """Be without an array: its memory changed before it could be read."""
@@ -76,10 +80,10 @@ class Draft:
 
     def value(self, number: int) -> Value:
         """Return it as it is now."""
-        shown, name, leaf = self.shown, self.name, self.leaf
-        if shown is None or shown.name is not name or shown.requires_grad is not leaf:
+        shown = self.shown
+        if shown is None:
             at = None if self.mirrored else self.layout
-            rest = name, leaf, self.freed, self.sparse
+            rest = self.name, self.leaf, self.freed, self.sparse
             shown = Value(number, self.shape, self.dtype, self.array, at, *rest)
             if is_distant(self.array):
                 # Once its numbers have come to the host, they stay there as long as it lives.

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from gradwitness.tape import Value
 
+# Where a tensor lies in memory, and how its numbers lie there.
+_Key = tuple[Any, ...]
+
 
 class ValueStore:
     """Numbers the tensors of a program.
@@ -43,11 +46,12 @@ class ValueStore:
 
     def __init__(self) -> None:
         self.balance = Balance(self._forget)
+        # By number, which is the position of a value on the tape.
         self.drafts: list[Draft] = []
         self._storages: dict[int, Storage] = {}
         self._in_order: list[Storage] = []
         self._by_object: dict[int, Known] = {}
-        self._by_key: dict[tuple[Any, ...], tuple[int, int]] = {}
+        self._by_key: dict[_Key, tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
         self._past = Past()
         self._without_memory: Any = WeakTensorKeyDictionary()
@@ -60,12 +64,15 @@ class ValueStore:
         # A model built inside the block has values already.
         known = self._by_object.get(id(tensor))
         if known is not None and known.tensor() is tensor:
-            self.drafts[known.value].name = name
+            draft = self.drafts[known.value]
+            draft.is_now(name, leaf=draft.leaf)
 
     def leaf(self, tensor: torch.Tensor) -> int:
         """Return the number of a tensor that collects a gradient, and mark it as a leaf."""
         number = self.of(tensor)
-        self.drafts[number].leaf = True
+        draft = self.drafts[number]
+        if not draft.leaf:
+            draft.is_now(draft.name, leaf=True)
         return number
 
     def of(self, tensor: torch.Tensor) -> int:
@@ -89,20 +96,20 @@ class ValueStore:
             key = self._key(tensor, storage)
             number, last = self._by_key.get(key, (0, -1))
             if last != epoch:
-                return self._new(tensor, storage, made=False, key=key)
+                return self._new(tensor, storage, key)
             draft = self.drafts[number]
         self._meet(tensor, draft, number, epoch)
         named = self._names.get(id(tensor))
         if named is not None and not draft.name:
             # Its value was made through another tensor of the same memory: `.data`.
-            draft.name = named[1]
+            draft.is_now(named[1], leaf=draft.leaf)
         if draft.array is None:
             self._attach(draft, tensor, storage)
         return number
 
     def made(self, tensor: torch.Tensor) -> int:
         """Give a new number to a tensor that a call has just made or changed."""
-        return self._new(tensor, self._storage(tensor), made=True)
+        return self._new(tensor, self._storage(tensor), None)
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """Copy the recorded values of a tensor's memory, which is about to be overwritten."""
@@ -167,9 +174,6 @@ class ValueStore:
         alive = [s for s in self._in_order if s.memory is not None]
         # One use is this store's.
         return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
-
-    def __len__(self) -> int:
-        return len(self.drafts)
 
     def release(self, numbers: Iterable[int]) -> None:
         """Free values' arrays and the tensors that hold them; the values stay known."""
@@ -273,9 +277,7 @@ class ValueStore:
 
     def _remember(self, known: Known, storage: Storage | None) -> None:
         """Note the node of a tensor, which lies there, before it is overwritten or let go."""
-        tensor = known.held
-        if tensor is None:
-            tensor = known.watched()
+        tensor = known.tensor()
         if tensor is None or not tensor.requires_grad:
             return
         epoch = _version(tensor) if storage is None else storage.epoch
@@ -293,8 +295,10 @@ class ValueStore:
         """Return a value as it is now."""
         draft = self.drafts[number]
         if draft.layout is not None and draft.array is not None and not draft.copied:
-            look(self._in_order[draft.layout.storage])
-        return draft.value(number)
+            storage = self._in_order[draft.layout.storage]
+            if storage.filling or storage.has_moved():
+                look(storage)
+        return draft.shown or draft.value(number)
 
     def _storage(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
@@ -326,34 +330,21 @@ class ValueStore:
         storage = self._storage(tensor)
         return _version(tensor) if storage is None else storage.epoch
 
-    def _key(self, tensor: torch.Tensor, storage: Storage | None) -> tuple[Any, ...]:
+    def _key(self, tensor: torch.Tensor, storage: Storage | None) -> _Key:
         at = address(tensor) if storage is None else storage.address
         if at == -1:
             return (self._without_memory.setdefault(tensor, object()),)
         shape, strides, first = tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
         return (at, first, strides, shape, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
-    def _new(
-        self,
-        tensor: torch.Tensor,
-        storage: Storage | None,
-        *,
-        made: bool,
-        key: tuple[Any, ...] | None = None,
-    ) -> int:
-        number = len(self.drafts)
-        named = self._names.get(id(tensor))
-        draft = Draft(
-            shape_of(tensor),
-            dtype_name(tensor),
-            None,
-            None,
-            made,
-            # Inside the call that makes it, a tensor has no history yet, so only tensors from
-            # outside are known to be leaves.
-            not made and tensor.is_leaf and tensor.requires_grad,
-            named[1] if named else "",
-        )
+    def _new(self, tensor: torch.Tensor, storage: Storage | None, key: _Key | None) -> int:
+        """Give a number to a tensor that has none by its key, or that a call has just made."""
+        made, number, named = key is None, len(self.drafts), self._names.get(id(tensor))
+        # Inside the call that makes it, a tensor has no history yet, so only tensors from outside
+        # are known to be leaves.
+        leaf = not made and tensor.is_leaf and tensor.requires_grad
+        name = named[1] if named else ""
+        draft = Draft(shape_of(tensor), dtype_name(tensor), None, None, made, leaf, name)
         key = key or self._key(tensor, storage)
         storage = self._attach(draft, tensor, storage)
         epoch = _version(tensor) if storage is None else storage.epoch

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from gradwitness.capture.passes import SweepDraft
+
+class Pass(Protocol):
+    """Is told of the nodes that it runs, by number."""
+
+    def arrive(self, number: int, gradients: Any) -> None:
+        """Take the gradients that come in."""
+
+    def leave(self, number: int, outgoing: Any) -> None:
+        """Take those that go out."""
 
 
 class Visit:
@@ -17,7 +24,7 @@ class Visit:
 
     __slots__ = ("_after", "_after_key", "_before", "_before_key", "_number", "_sweep")
 
-    def __init__(self, number: int, sweep: SweepDraft) -> None:
+    def __init__(self, number: int, sweep: Pass) -> None:
         self._number = number
         self._sweep = sweep
         self._before: dict[int, Any] = {}
