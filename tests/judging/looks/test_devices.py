@@ -23,8 +23,8 @@ from gradwitness.engine.distant import at_hand, checksum, scalars
 from gradwitness.engine.tiling import is_large, slabs
 from gradwitness.judging.comparison import CLOSE, PROJECTED
 from gradwitness.judging.finding import Step
-from gradwitness.judging.looks import projecting
 from gradwitness.judging.looks.norms import largest_of
+from gradwitness.judging.looks.products import Products
 from judging.looks.test_fast import (
     PROGRAMS,
     changed,
@@ -222,7 +222,7 @@ def test_what_fails_on_the_device_is_judged_on_the_host(
     def failing(*_: Any, **__: Any) -> Any:
         raise MemoryError("out of memory\nallocating 64 MiB")
 
-    monkeypatch.setattr(projecting.Products, "look", failing)
+    monkeypatch.setattr(Products, "look", failing)
     with recorded_elsewhere(DeviceArray):
         report = watched("dense", depth).report
     assert report.verdict is gw.Verdict.AGREES
@@ -237,7 +237,7 @@ def test_what_fails_on_the_host_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -
     def failing(*_: Any, **__: Any) -> Any:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(projecting.Products, "look", failing)
+    monkeypatch.setattr(Products, "look", failing)
     report = watched("dense", "fast").report
     assert report.verdict is gw.Verdict.INCONCLUSIVE
 

@@ -131,12 +131,14 @@ class Products:
         rule, arguments = step.rule, step.call.arguments
         operands = [numbers.get(name) for name in rule.operands]
         parameters = {name: arguments[name] for name in step.form.parameters}
+        made: NDArray[Any]
         if g is None:
-            made: NDArray[Any] = rule.function(*operands, **parameters)
+            made = rule.function(*operands, **parameters)
             return made
         shape, gradient = _with(plan.shape, plan.axis, x.shape[1]), rule.gradients[plan.target]
         if not plan.summed:
-            return unbroadcast(gradient(numbers[0], None, operands, parameters), shape)
+            made = unbroadcast(gradient(numbers[0], None, operands, parameters), shape)
+            return made
         length = numbers[0].shape[plan.summed[0]]
         blocks = [
             {role: array[_at(block, plan.summed[role])] for role, array in numbers.items()}
@@ -195,7 +197,8 @@ def _plan(form: Form, target: str, *, backward: bool) -> _Plan | None:
     """
     left, _, result = str(form.rule.apart).partition("->")
     letters: dict[Role, str] = dict(zip(form.rule.operands, left.split(","), strict=True))
-    shapes: dict[Role, Shape] = {n: k[0] for n, k in form.operands.items() if is_tensor(k)}
+    kinds: dict[str, Any] = {n: kind for n, kind in form.operands.items() if is_tensor(kind)}
+    shapes: dict[Role, Shape] = {name: shape for name, (shape, _) in kinds.items()}
     if form.outputs[0] is not None:
         letters[0], (shapes[0], _) = result, form.outputs[0]
     role = target or 0
