@@ -141,6 +141,25 @@ def binary(folder: Path, megabytes: float) -> Table:
     return table
 
 
+def others(folder: Path, plain: str) -> Iterator[tuple[str, Path]]:
+    """Write the same numbers in other forms of text, and yield their names and files."""
+    lines = plain.splitlines(keepends=True)
+    header = ",".join(f"c{n}" for n in range(WIDTH)) + "\n"
+    inside = plain[:-1].replace(",", ", ").replace("\n", "],\n        [")
+    forms = {
+        "empty lines.csv": "\n".join(lines),
+        "comment.csv": "# w\n" + plain,
+        "delimiter at the end.csv": plain.replace("\n", ",\n"),
+        "names of columns.csv": header + plain,
+        "brackets.txt": f"w: tensor([[{inside}]])\n",
+        "a name before each row.txt": "".join(f"w{n}: {line}" for n, line in enumerate(lines)),
+    }
+    for name, content in forms.items():
+        path = folder / name
+        path.write_text(content)
+        yield path.stem, path
+
+
 def text(folder: Path, megabytes: float) -> Table:
     """Return the table of text: our reader beside others'."""
     array = next(pair(megabytes * TEXT))
@@ -148,6 +167,7 @@ def text(folder: Path, megabytes: float) -> Table:
     np.savetxt(csv, array, "%.8e", delimiter=",")
     np.savetxt(rows, array, "%.8e")
     dat.write_text(format_dat({}, {"a": array}))
+    names = ("rows", rows), (".csv", csv), (".dat", dat), *others(folder, csv.read_text())
     peers: dict[str, Callable[[], object]] = {"loadtxt": lambda: np.loadtxt(rows)}
     for name, module in (("pandas", "pandas"), ("pyarrow", "pyarrow.csv")):
         try:
@@ -159,10 +179,10 @@ def text(folder: Path, megabytes: float) -> Table:
             reading = importlib.import_module(module).ReadOptions
             options = {"read_options": reading(autogenerate_column_names=True, use_threads=False)}
         peers[name] = lambda read=read, options=options: read(csv, **options)  # type: ignore[misc]
-    ours = [lambda path=path: read_claims(path) for path in (rows, csv, dat)]
+    ours = [lambda path=path: read_claims(path) for _, path in names]
     seconds = least(*peers.values(), *ours)
     table = Table("ours", *(f"over {name}" for name in peers), title=f"{array.size:,} numbers")
-    for name, taken in zip(("rows", ".csv", ".dat"), seconds[len(peers) :], strict=True):
+    for (name, _), taken in zip(names, seconds[len(peers) :], strict=True):
         table.add_row(name, *(f"{taken / other:.1f}" for other in seconds[: len(peers)]))
     return table
 

@@ -85,8 +85,8 @@ def _table(content: bytes, delimiter: str, comment: str, path: Path) -> Claims:
     width = max((n for n, cell in enumerate(first, 1) if cell), default=0)
     if width and all(map(_NUMBER.fullmatch, first[:width])) and not _are_counts(first, 0):
         # A delimiter at the end of each row ends it.
-        ends = delimiter.encode() * (len(first) - width)
-        numbers = _plain_matrix(content, delimiter.encode(), width, ends)
+        tail = delimiter.encode() * (len(first) - width)
+        numbers = _plain_matrix(content, delimiter.encode(), width, tail)
         numbers = numbers or _matrix(first, rows, width, path)
         return _claims_of(numbers, width, comment or path.stem, path)
     _check_names(first, path)
@@ -182,15 +182,15 @@ def _is_row(row: list[str], width: int) -> bool:
 
 
 def _plain_matrix(
-    content: bytes, delimiter: bytes, width: int, ends: bytes = b""
+    content: bytes, delimiter: bytes, width: int, tail: bytes = b""
 ) -> Numbers | None:
     """Read rows of numbers, many at a time; None if there is anything else, as quotes are.
 
-    Each row may end with ``ends``.
+    Each row may end with ``tail``.
     """
     numbers = Numbers()
-    if ends:
-        content = re.sub(re.escape(ends) + rb"(?=\r?(?:\n|\Z))", b"", content)
+    if tail:
+        content = re.sub(re.escape(tail) + rb"(?=\r?(?:\n|\Z))", b"", content)
     for block in blocks_of(content, b"\n"):
         if block[:1] in (b"\n", b"\r") or b"\n\n" in block or b"\n\r" in block:
             block = _EMPTY_LINES.sub(b"", block)
