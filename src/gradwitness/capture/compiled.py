@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradwitness.capture.process_wide import ProcessWide
 from gradwitness.tape import COMPILED, Unseen
 
 if TYPE_CHECKING:
@@ -24,41 +24,24 @@ _COMPILED = "_TorchDynamoContext.__call__.<locals>.compile_wrapper"
 _NOT_COMPILED = "DisableContext.__call__.<locals>._fn"
 
 
-class _Eager:
-    """The stance "force_eager", which is the whole process's: from the first block to the last.
+class _Eager(ProcessWide):
+    """The stance "force_eager"."""
 
-    Blocks of several threads end in any order.
-    """
+    def _set(self) -> bool:
+        try:
+            self._stance: Any = torch.compiler.set_stance("force_eager")
+        except RuntimeError:
+            # It cannot be set in the midst of compiled code.
+            return False
+        # The hooks are this package's: the program shall not be warned of them.
+        warnings.filterwarnings("ignore", _HOOKS)
+        self._filter: Any = warnings.filters[0]
+        return True
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._blocks = 0
-        self._stance: Any = None
-        self._filter: Any = None
-
-    def hold(self) -> bool:
-        """Set the stance for one more block; return whether that was possible."""
-        with self._lock:
-            if not self._blocks:
-                try:
-                    self._stance = torch.compiler.set_stance("force_eager")
-                except RuntimeError:
-                    # It cannot be set in the midst of compiled code.
-                    return False
-                # The hooks are this package's: the program shall not be warned of them.
-                warnings.filterwarnings("ignore", _HOOKS)
-                self._filter = warnings.filters[0]
-            self._blocks += 1
-            return True
-
-    def release(self) -> None:
-        """Restore the program's stance, if no other block holds this one."""
-        with self._lock:
-            self._blocks -= 1
-            if not self._blocks:
-                self._stance.__exit__(None, None, None)
-                with contextlib.suppress(ValueError):
-                    warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
+    def _restore(self) -> None:
+        self._stance.__exit__(None, None, None)
+        with contextlib.suppress(ValueError):
+            warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
 
     @property
     def was_asked_for(self) -> bool:

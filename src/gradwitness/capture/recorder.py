@@ -25,6 +25,7 @@ from gradwitness.capture.graph import GraphRecorder
 from gradwitness.capture.observer import Audience
 from gradwitness.capture.operators import require_fitting_rules
 from gradwitness.capture.outside import Outside
+from gradwitness.capture.process_wide import FULL_COLLECTIONS
 from gradwitness.capture.retention import Retention
 from gradwitness.capture.source import ModuleTrail, raised_at
 from gradwitness.capture.unused import unused_results
@@ -191,6 +192,8 @@ class Recorder:
             self._border.take(self._trail.add, model)
         self._compiled.keep_away()
         self._stack.callback(self._compiled.let_back)
+        FULL_COLLECTIONS.hold()
+        self._stack.callback(FULL_COLLECTIONS.release)
         paths = FastPaths(self._backward)
         self._trail.start(paths)
         self._stack.callback(self._trail.stop)

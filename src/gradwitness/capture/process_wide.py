@@ -1,0 +1,60 @@
+"""What is the whole process's, and set from the first watched block to the last."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from abc import ABC, abstractmethod
+
+# A recorded step makes so many times the objects that a plain one does, at least.
+_TIMES = 10
+
+
+class ProcessWide(ABC):
+    """A setting that is held while any block runs. Blocks of several threads end in any order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+
+    def hold(self) -> bool:
+        """Set it for one more block; return whether that was possible."""
+        with self._lock:
+            if not self._blocks and not self._set():
+                return False
+            self._blocks += 1
+            return True
+
+    def release(self) -> None:
+        """Restore what the program had set, if no other block holds this one."""
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                self._restore()
+
+    @abstractmethod
+    def _set(self) -> bool: ...
+
+    @abstractmethod
+    def _restore(self) -> None: ...
+
+
+class _FullCollections(ProcessWide):
+    """Has Python's collector go through all objects of the program about as often as unwatched.
+
+    It does so after so many new objects, and here most of those are the recorder's. Young objects
+    are collected as ever.
+    """
+
+    def _set(self) -> bool:
+        self._before = gc.get_threshold()
+        self._own = (*self._before[:2], self._before[2] * _TIMES)
+        gc.set_threshold(*self._own)
+        return True
+
+    def _restore(self) -> None:
+        if gc.get_threshold() == self._own:
+            gc.set_threshold(*self._before)
+
+
+FULL_COLLECTIONS = _FullCollections()

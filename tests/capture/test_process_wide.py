@@ -1,0 +1,46 @@
+"""Settings of the whole process are the program's again after the last block."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING
+
+import pytest
+from torch import nn
+
+import gradwitness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _thresholds() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(700, 11, 12)
+    yield
+    gc.set_threshold(*before)
+
+
+def test_full_collections_are_rarer_within_blocks_alone() -> None:
+    with gradwitness.watch(nn.Linear(1, 1)):
+        assert gc.get_threshold() == (700, 11, 120)
+        with gradwitness.watch(nn.Linear(1, 1)):
+            assert gc.get_threshold() == (700, 11, 120)
+        assert gc.get_threshold() == (700, 11, 120)
+    assert gc.get_threshold() == (700, 11, 12)
+
+
+def test_blocks_may_end_in_any_order() -> None:
+    first, second = gradwitness.watch(), gradwitness.watch()
+    with first:
+        second.__enter__()
+    assert gc.get_threshold() == (700, 11, 120)
+    second.__exit__(None, None, None)
+    assert gc.get_threshold() == (700, 11, 12)
+
+
+def test_what_the_program_sets_stays() -> None:
+    with gradwitness.watch(nn.Linear(1, 1)):
+        gc.set_threshold(1000, 20, 30)
+    assert gc.get_threshold() == (1000, 20, 30)
