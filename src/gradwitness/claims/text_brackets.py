@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import FileFormatError
+from gradwitness.claims.text_nests import MAX_DEPTH as MAX_DEPTH
 from gradwitness.claims.text_nests import read_regular
 from gradwitness.claims.text_numbers import Numbers
 from gradwitness.files.printed_numbers import BLOCK, NUMBER_PATTERN, read_printed
@@ -16,8 +17,6 @@ from gradwitness.files.printed_numbers import BLOCK, NUMBER_PATTERN, read_printe
 if TYPE_CHECKING:
     from gradwitness.claims.text_file import Cursor
 
-# The limit of NumPy 1.
-MAX_DEPTH = 32
 _TOKEN = re.compile(
     rb"[\s,]*(?:(?P<number>" + NUMBER_PATTERN + rb")(?=[\s,\[\]]|$)|(?P<open>\[)|(?P<close>\])"
     rb"|(?P<gap>\.\.\.+))"

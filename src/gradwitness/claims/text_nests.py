@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     Places: TypeAlias = NDArray[np.int64]
 
+# The limit of NumPy 1.
+MAX_DEPTH = 32
 _OPEN, _CLOSE = b"[]"
 _TO_SPACE = bytes.maketrans(b"[],", b"   ")
 # Shorter ones are read sooner bracket by bracket.
@@ -30,7 +32,7 @@ def read_regular(content: bytes, begin: int) -> tuple[Numbers, tuple[int, ...], 
     if content.count(b"[", begin, end) <= content.count(b"]", begin, end):
         return None
     places, depths = _brackets(content, begin)
-    if not len(places) or depths[-1]:
+    if not len(places) or depths[-1] or depths.max() > MAX_DEPTH:
         return None
     end = begin + int(places[-1]) + 1
     numbers, ends = Numbers(), [np.zeros(0, np.int64)]
