@@ -24,8 +24,10 @@ _STEP, _FIRST, _SECOND = map(
     np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
 
-# Of the table of words whose sums are a checksum: numbers in a row, and rows taken at once.
+# How long the rows are of a table of words whose sums are a checksum, and how many it has at least.
 _COLUMNS, _ROWS = 2**10, 2**6
+# By what its words are multiplied.
+_WEIGHTS = np.random.default_rng(64).integers(0, 2**64, _COLUMNS, np.uint64)
 
 
 def is_distant(array: Any) -> bool:
@@ -51,23 +53,21 @@ def beside(array: Any, other: Any) -> Any:
 
 
 def _checked(data: NDArray[np.uint8]) -> int:
-    """Return a checksum of bytes: of a large table of words that of its rows' and columns' sums.
+    """Return a checksum of bytes: of a large table of words that of its rows' weighted sums.
 
-    They take a fifth of the time. Of what changes, only what leaves the sums of all rows and of all
-    columns as they are modulo 2^64 does not show: no single number, nor any within a row or column.
+    They take half of the time. For random weights such a sum modulo 2^64 stays what it is with a
+    probability below 2^-32, if a lower half of its words changes. What changes upper halves alone,
+    as signs do, may cancel: so the words from the fifth byte on, whose lower halves these are, have
+    a table of their own.
     """
-    count = data.size // (8 * _COLUMNS)
+    count = (data.size - 4) // (8 * _COLUMNS)
     if count < _ROWS:
         return zlib.crc32(data.data)
-    cut = count * 8 * _COLUMNS
-    table = data[:cut].view(np.uint64).reshape(count, _COLUMNS)
-    rows, columns = np.empty(count, np.uint64), np.zeros(_COLUMNS, np.uint64)
-    for at in range(0, count, _ROWS):
-        # Both while it is in the cache.
-        block = table[at : at + _ROWS]
-        columns += np.add.reduce(block, axis=0)
-        np.add.reduce(block, axis=1, out=rows[at : at + _ROWS])
-    return zlib.crc32(data[cut:].data, zlib.crc32(rows.data, zlib.crc32(columns.data)))
+    cut, known = count * 8 * _COLUMNS, 0
+    for first in (0, 4):
+        table = data[first : first + cut].view(np.uint64).reshape(count, _COLUMNS)
+        known = zlib.crc32(np.einsum("ij,j->i", table, _WEIGHTS).data, known)
+    return zlib.crc32(data[cut:].data, known)
 
 
 def checksum(array: Any) -> int:

@@ -309,6 +309,32 @@ def test_checksums_tell_arrays_apart(change: str, put: Any) -> None:
     assert checksum(put(array)) != before
 
 
+ALIKE = {
+    # In so many numbers that what they add to a sum is a multiple of 2^64.
+    "signs": ("float64", lambda a: np.negative(a, out=a)),
+    "signs of two rows": ("float64", lambda a: np.negative(a[:2], out=a[:2])),
+    "signs of every other column": ("float32", lambda a: np.negative(a[:, 1::2], out=a[:, 1::2])),
+    "imaginary parts": ("complex64", lambda a: np.conjugate(a, out=a)),
+    "exponents": ("float64", lambda a: np.multiply(a, 16, out=a)),
+    # Each row and each column has the same numbers as before.
+    "places": ("float64", lambda a: a.__setitem__(slice(None), a[::-1].copy())),
+}
+
+
+@pytest.mark.parametrize("change", ALIKE)
+@pytest.mark.parametrize("put", [np.asarray, DeviceArray])
+def test_checksums_tell_of_what_changes_all_numbers_alike(change: str, put: Any) -> None:
+    dtype, alter = ALIKE[change]
+    array = np.random.default_rng(0).standard_normal((1024, 1024)).astype(dtype)
+    if change == "places":
+        array = np.eye(1024)
+    elif dtype == "complex64":
+        array += 1j * array[::-1].copy()
+    before = checksum(put(array))
+    alter(array)
+    assert checksum(put(array)) != before
+
+
 @pytest.mark.parametrize("dtype", ["bool", "int8", "float16", "float64", "complex64", "complex128"])
 def test_checksums_take_all_formats(dtype: str) -> None:
     array = np.arange(12).reshape(3, 4).astype(dtype)
