@@ -132,7 +132,8 @@ def ulps(error: NDArray[np.float64] | float, at: complex, name: str) -> float:
     smallest_normal = float(limits(name).smallest_normal)
     # Not log2, which rounds the numbers just below a power of two up to it.
     exponent = math.frexp(max(abs(at), smallest_normal))[1] - 1 if cmath.isfinite(at) else 0
-    return float(error) / (2.0**exponent * float(limits(name).eps))
+    # Not by their product, which a program that flushes subnormal numbers may have made 0.
+    return float(error) / 2.0**exponent / float(limits(name).eps)
 
 
 def gamma(n: float, unit: float) -> float:
