@@ -222,3 +222,17 @@ def test_infinities_that_cancel_are_added_without_a_warning() -> None:
     assert not [
         text for text in (*report.reasons(), *(n.text for n in report.notes)) if "failed" in text
     ]
+
+
+@pytest.mark.parametrize("depth", ["fast", "full"])
+def test_a_convolution_without_results_is_judged(depth: str) -> None:
+    x, kernel = (
+        torch.randn(*shape, requires_grad=True) for shape in ((64, 1, 48, 1), (1, 5, 2, 2))
+    )
+    with gw.watch(depth=depth) as witness:
+        # Padding takes as much as there is.
+        y = nn.functional.conv_transpose2d(x, kernel, padding=(0, 1))
+        assert y.shape == (64, 5, 49, 0)
+        y.backward(torch.randn_like(y))
+    # (Of the gradients, zeros are right.)
+    assert witness.verdict is gw.Verdict.AGREES, str(witness)

@@ -124,7 +124,10 @@ def _products(
     if len(factors) != 2:
         return _ALONE
     one, other = (math.prod(value.shape) for value in factors)
-    length = math.sqrt(one * other / math.prod(made.shape))
+    size = math.prod(made.shape)
+    if 0 in (one, other, size):
+        return _ALONE
+    length = math.sqrt(one * other / size)
     groups, kernel = call.arguments.get("groups"), call.arguments.get("weight")
     if isinstance(groups, int) and isinstance(kernel, Ref):
         length *= math.sqrt(math.prod(values[kernel.value].shape[2:]) / groups)
