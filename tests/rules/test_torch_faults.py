@@ -199,3 +199,38 @@ def test_as_strided_scatter_sends_the_gradient_of_what_was_written_over() -> Non
     with torch.no_grad():
         slopes = [(run() - (x[k].sub_(1), run())[1]).item() for k in range(4)]
     assert slopes == [10, 0, 30, 0]
+
+
+def test_batch_norm_sends_its_input_a_gradient_by_the_wrong_weight() -> None:
+    # Of 4 examples with mean 0 and variance 1: dx = w (g - mean(g) - x mean(g x)), mean(g) = 1/4,
+    # mean(g x) = -1/4. The weight is 2 in both channels, and what lies beside it in memory is 0.
+    x = torch.tensor([-1.0, -1.0, 1.0, 1.0])[:, None].repeat(1, 2).requires_grad_()
+    g = torch.zeros(4, 2)
+    g[0] = 1
+
+    def run(weight: torch.Tensor) -> torch.Tensor:
+        return (F.batch_norm(x, None, None, weight, None, training=True, eps=1e-12) * g).sum()
+
+    memory = torch.tensor([2.0, 0.0])
+    found = only_fault(judged(lambda: run(memory[:1].expand(2)), x=x)).comparison
+    assert found.index in {(0, 1), (1, 1)}
+    assert (found.recorded, found.expected) == (0, {0: 1, 1: -1}[found.index[0]])
+    x.grad = None
+    assert judged(lambda: run(torch.full((2,), 2.0)), x=x).verdict is gw.Verdict.AGREES
+    assert x.grad is not None
+    assert x.grad.tolist() == [[1, 1], [-1, -1], [0, 0], [0, 0]]
+
+
+def test_causal_attention_of_a_negative_scale_looks_ahead() -> None:
+    # The first query sees the first key alone: its weight is 1, whatever the scale is.
+    q, k, v = (torch.randn(1, 1, 6, 16, requires_grad=True) for _ in range(3))
+    g = torch.randn(1, 1, 6, 16)
+
+    def run(scale: float) -> torch.Tensor:
+        return (F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale) * g).sum()
+
+    first = judged(lambda: run(-1.0), v=v).first_wrong
+    assert first is not None
+    assert first.title.startswith("aten._scaled_dot_product")
+    q.grad = k.grad = v.grad = None
+    assert judged(lambda: run(1.0), v=v).verdict is gw.Verdict.AGREES
