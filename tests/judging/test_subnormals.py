@@ -1,4 +1,4 @@
-"""Programs that have subnormal numbers flushed to zero, of which the witness's own are some then."""
+"""Programs that have subnormal numbers flushed to zero: the witness's own are, too, meanwhile."""
 
 from __future__ import annotations
 
