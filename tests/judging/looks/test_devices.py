@@ -309,7 +309,7 @@ def test_checksums_tell_arrays_apart(change: str, put: Any) -> None:
     assert checksum(put(array)) != before
 
 
-ALIKE = {
+ALIKE: dict[str, tuple[str, Any]] = {
     # In so many numbers that what they add to a sum is a multiple of 2^64.
     "signs": ("float64", lambda a: np.negative(a, out=a)),
     "signs of two rows": ("float64", lambda a: np.negative(a[:2], out=a[:2])),
