@@ -15,11 +15,12 @@ from gradwitness.engine.distant import scalar
 from gradwitness.engine.floats import wide
 from gradwitness.judging.fan_in import added, adding
 from gradwitness.judging.looks.close import is_clear
+from gradwitness.judging.looks.listed import listed
 from gradwitness.judging.looks.norms import peak_of
 from gradwitness.judging.looks.projecting import Projecting
 from gradwitness.judging.looks.recurrent import is_recurrent, through_time
 from gradwitness.judging.looks.sampled import (
-    Along,
+    Places,
     Scattered,
     agreement,
     along,
@@ -79,7 +80,7 @@ class Fast(Projecting):
         arithmetic = adding(value.dtype)
         parts = [self._tape.values[n] for n in terms]
 
-        def some(places: Scattered | Along, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
+        def some(places: Places, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
             part = brought(places)
             arrays = [part(0, term)[0] for term in parts]
             if any(array is None for array in arrays):
@@ -179,10 +180,11 @@ class Fast(Projecting):
         made = gradients(self._tape, sending(node, wanted), incoming, numbers, None)
         yield from ((k, (), made[k]) for k in wanted)
 
-    def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Along, float]:
+    def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Places, float]:
         operands, _ = step.letters(target) or ({}, ())
         alike = step.together(target), operands.get(target)
-        drawn = step.drawn.get(alike) or along(step, target, self._random)
+        drawn = step.drawn.get(alike) or listed(step, target, self._random)
+        drawn = drawn or along(step, target, self._random)
         if alike[0]:
             step.drawn[alike] = drawn
         # Of few numbers made of many, as the gradient of a norm's weight, none is left out.
@@ -199,7 +201,7 @@ class Fast(Projecting):
         return self._judged(some, places, share, sums)
 
     def _judged(
-        self, some: Evaluate, places: Scattered | Along, share: float, sums: Sums
+        self, some: Evaluate, places: Places, share: float, sums: Sums
     ) -> list[tuple[int, Comparison]] | None:
         """Compare some numbers of each result; None unless all clearly agree.
 

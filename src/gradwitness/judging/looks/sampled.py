@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -50,7 +50,17 @@ def sample_size(size: int) -> int:
     return size if is_few(size) else min(max(size // _ONE_IN, _LEAST), _MOST)
 
 
-def brought(places: Scattered | Along) -> Callable[[Role, Value], Part]:
+class Places(Protocol):
+    """Which numbers of a step's tensors are looked at: such as make a step of their own."""
+
+    def beside(self, role: Role, value: Value, flat: int) -> Places:
+        """Return the places around a number of a tensor."""
+
+    def part(self, role: Role, value: Value) -> Part:
+        """Return a tensor's numbers at the places."""
+
+
+def brought(places: Places) -> Callable[[Role, Value], Part]:
     """Return what gives a tensor's numbers at places on the host: bounds are NumPy's alone."""
 
     def part(role: Role, value: Value) -> Part:
@@ -132,7 +142,8 @@ class Along:
         index: tuple[Any, ...]
         for letter, places in self._places.items():
             axis = axis_of(self._text(role), letter, shape)
-            if axis is not None:
+            # (All places of an axis are those that it has.)
+            if axis is not None and places.size < shape[axis]:
                 shape = (*shape[:axis], places.size, *shape[axis + 1 :])
                 index = (*(slice(None),) * axis, places)
                 array = None if array is None else array[index]
