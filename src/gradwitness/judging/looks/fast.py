@@ -181,11 +181,13 @@ class Fast(Projecting):
         yield from ((k, (), made[k]) for k in wanted)
 
     def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Places, float]:
-        operands, _ = step.letters(target) or ({}, ())
-        alike = step.together(target), operands.get(target)
+        alike: Any = step.together(target)
+        if alike:
+            operands, _ = step.letters(target) or ({}, ())
+            alike = alike, operands.get(target)
         drawn = step.drawn.get(alike) or listed(step, target, self._random)
         drawn = drawn or along(step, target, self._random)
-        if alike[0]:
+        if alike:
             step.drawn[alike] = drawn
         # Of few numbers made of many, as the gradient of a norm's weight, none is left out.
         few = is_few(math.prod(judged.shape)) and drawn[1] < 1 and not step.is_convolution
@@ -209,10 +211,10 @@ class Fast(Projecting):
         """
 
         def close(numbers: Any, expected: Any, value: Value) -> tuple[Comparison, float] | None:
-            return near(numbers, expected, value, share, sums)
+            return near(numbers, expected, value, share, sums, self._norm(value))
 
         def bounded(numbers: Any, expected: Any, value: Value) -> tuple[Comparison, float] | None:
-            return agreement(numbers, expected, value, share)
+            return agreement(numbers, expected, value, share, self._norm(value))
 
         looked = self._compared(some(places, False), close)
         if looked is None:
@@ -235,9 +237,10 @@ class Fast(Projecting):
         """Compare what was computed of each value; None unless all clearly agree."""
         found = []
         for role, numbers, expected, value in parts:
-            agreed = None if numbers is None else agrees(numbers, expected, value)
-            looked = None if agreed is None else self._screened(value, agreed[0])
-            if agreed is None or looked is None:
+            # All of it is screened for what is not finite.
+            finite = numbers is not None and math.isfinite(self._norm(value))
+            agreed = agrees(numbers, expected, value) if finite else None
+            if agreed is None:
                 return None
-            found.append((role, value, looked, agreed[1]))
+            found.append((role, value, *agreed))
         return found

@@ -28,7 +28,7 @@ def results_at(step: Step) -> Evaluate:
     """Return what computes the results of a step at places."""
 
     def some(places: Places, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
-        small = step.on(brought(places), recorded)
+        small = step.on(brought(places), recorded, bounded=bounded)
         made = evaluate(small.tape, small.call, small.lookup, bounded=bounded)
         return [
             (place, small.tape.values[n or 0].array, result, value)
@@ -56,7 +56,7 @@ def gradient_at(
 
     def computed(places: Places, bounded: bool) -> tuple[Any, ...]:
         part = brought(places)
-        small = step.on(part, recorded)
+        small = step.on(part, recorded, bounded=bounded)
         parts = [None if v is None else part(k, v)[0] for k, v in enumerate(arrived)]
         incoming = [None if p is None else wide(p) for p in parts]
         if not bounded:

@@ -106,13 +106,18 @@ class Step:
         shapes = {name: value.shape for name, value in self.operands.items()}
         return letters(self.rule, self.call, shapes, first.shape, target)
 
-    def on(self, part: Callable[[Role, Value], Part], wide: Callable[..., Any]) -> SmallStep:
-        """Return the step on other tensors; ``wide`` looks their numbers up on its tape."""
+    def on(
+        self, part: Callable[[Role, Value], Part], wide: Callable[..., Any], *, bounded: bool
+    ) -> SmallStep:
+        """Return the step on other tensors; ``wide`` looks their numbers up on its tape.
+
+        How they lie in memory is told for bounds alone, which depend on it.
+        """
         small: list[Value] = []
 
         def add(role: Role, value: Value) -> int:
             array, shape = part(role, value)
-            layout = _dense(shape) if is_in_order(value) else None
+            layout = _dense(shape) if bounded and is_in_order(value) else None
             small.append(Value(len(small), shape, value.dtype, array, layout))
             return len(small) - 1
 
