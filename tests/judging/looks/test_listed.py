@@ -14,6 +14,7 @@ from gradwitness.capture import record
 from gradwitness.judging.comparison import CLOSE, SAMPLED
 from gradwitness.judging.finding import Step
 from judging.looks.test_fast import detected, found, value_of
+from judging.looks.test_shares import piece_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,11 +72,8 @@ def test_faults_are_found_where_a_look_falls(piece: str) -> None:
     for title, finding in listing(tape).items():
         array: Any = tape.values[value_of(tape, finding)].array
         wrong = array.copy()
-        part: Any = {
-            "everywhere": wrong, "first": wrong[:1], "last": wrong[-1:],
-            "far beyond": wrong.reshape(-1)[wrong.size // 3 : wrong.size // 3 + 1],
-        }[piece]  # fmt: skip
         size = 1e4 if piece == "far beyond" else 1.05 * finding.comparison.detects
+        part = piece_of(wrong, piece)
         part += np.float32(size)
         assert not 0 < detected(tape, finding, wrong) <= finding.comparison.detects, title
         assert found(tape, finding, wrong, math.inf), title
