@@ -122,6 +122,15 @@ def test_both_ends_of_the_batch_of_a_recurrent_layer_are_looked_at(place: int) -
         assert found(tape, finding, wrong)
 
 
+def piece_of(array: Any, piece: str) -> Any:
+    """Return a part of an array, which changes with it."""
+    parts = {
+        "everywhere": array, "first": array[:1], "last": array[-1:],
+        "far beyond": array.reshape(-1)[array.size // 3 : array.size // 3 + 1],
+    }  # fmt: skip
+    return parts[piece]
+
+
 @pytest.mark.parametrize("piece", ["everywhere", "first", "last", "far beyond"])
 def test_faults_of_transforms_are_found_where_a_look_falls(piece: str) -> None:
     tape = transformed()
@@ -135,10 +144,7 @@ def test_faults_of_transforms_are_found_where_a_look_falls(piece: str) -> None:
         number = value_of(tape, finding)
         array: Any = tape.values[number].array
         wrong = array.copy()
-        part: Any = {
-            "everywhere": wrong, "first": wrong[:1], "last": wrong[-1:],
-            "far beyond": wrong.reshape(-1)[wrong.size // 3 : wrong.size // 3 + 1],
-        }[piece]  # fmt: skip
+        part = piece_of(wrong, piece)
         size = 1e4 if piece == "far beyond" else 1.05 * finding.comparison.detects
         part += np.asarray(size, array.dtype)
         assert not 0 < detected(tape, finding, wrong) <= finding.comparison.detects, finding.title

@@ -15,11 +15,12 @@ from gradwitness.engine.distant import scalar
 from gradwitness.engine.floats import wide
 from gradwitness.judging.fan_in import added, adding
 from gradwitness.judging.looks.close import is_clear
+from gradwitness.judging.looks.listed import listed
 from gradwitness.judging.looks.norms import peak_of
 from gradwitness.judging.looks.projecting import Projecting
 from gradwitness.judging.looks.recurrent import is_recurrent, through_time
 from gradwitness.judging.looks.sampled import (
-    Along,
+    Places,
     Scattered,
     agreement,
     along,
@@ -79,7 +80,7 @@ class Fast(Projecting):
         arithmetic = adding(value.dtype)
         parts = [self._tape.values[n] for n in terms]
 
-        def some(places: Scattered | Along, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
+        def some(places: Places, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
             part = brought(places)
             arrays = [part(0, term)[0] for term in parts]
             if any(array is None for array in arrays):
@@ -179,11 +180,14 @@ class Fast(Projecting):
         made = gradients(self._tape, sending(node, wanted), incoming, numbers, None)
         yield from ((k, (), made[k]) for k in wanted)
 
-    def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Along, float]:
-        operands, _ = step.letters(target) or ({}, ())
-        alike = step.together(target), operands.get(target)
-        drawn = step.drawn.get(alike) or along(step, target, self._random)
-        if alike[0]:
+    def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Places, float]:
+        alike: Any = step.together(target)
+        if alike:
+            operands, _ = step.letters(target) or ({}, ())
+            alike = alike, operands.get(target)
+        drawn = step.drawn.get(alike) or listed(step, target, self._random)
+        drawn = drawn or along(step, target, self._random)
+        if alike:
             step.drawn[alike] = drawn
         # Of few numbers made of many, as the gradient of a norm's weight, none is left out.
         few = is_few(math.prod(judged.shape)) and drawn[1] < 1 and not step.is_convolution
@@ -199,7 +203,7 @@ class Fast(Projecting):
         return self._judged(some, places, share, sums)
 
     def _judged(
-        self, some: Evaluate, places: Scattered | Along, share: float, sums: Sums
+        self, some: Evaluate, places: Places, share: float, sums: Sums
     ) -> list[tuple[int, Comparison]] | None:
         """Compare some numbers of each result; None unless all clearly agree.
 
@@ -207,10 +211,10 @@ class Fast(Projecting):
         """
 
         def close(numbers: Any, expected: Any, value: Value) -> tuple[Comparison, float] | None:
-            return near(numbers, expected, value, share, sums)
+            return near(numbers, expected, value, share, sums, self._norm(value))
 
         def bounded(numbers: Any, expected: Any, value: Value) -> tuple[Comparison, float] | None:
-            return agreement(numbers, expected, value, share)
+            return agreement(numbers, expected, value, share, self._norm(value))
 
         looked = self._compared(some(places, False), close)
         if looked is None:
@@ -233,9 +237,10 @@ class Fast(Projecting):
         """Compare what was computed of each value; None unless all clearly agree."""
         found = []
         for role, numbers, expected, value in parts:
-            agreed = None if numbers is None else agrees(numbers, expected, value)
-            looked = None if agreed is None else self._screened(value, agreed[0])
-            if agreed is None or looked is None:
+            # All of it is screened for what is not finite.
+            finite = numbers is not None and math.isfinite(self._norm(value))
+            agreed = agrees(numbers, expected, value) if finite else None
+            if agreed is None:
                 return None
-            found.append((role, value, looked, agreed[1]))
+            found.append((role, value, *agreed))
         return found

@@ -5,9 +5,7 @@ On a device float64 takes many times as long as the program's own format.
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -176,8 +174,3 @@ class Projecting(Whole):
         else:
             sums = sums_sent(values, call, form, target, [g.id], value, self._norm)
         return self._convolutions.look(step, target, g, value, sums, self._norm(value))
-
-    def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
-        """Return a comparison with the value's norm; None if that is not finite."""
-        norm = self._norm(value)
-        return replace(looked, norm=norm) if math.isfinite(norm) else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -50,7 +50,17 @@ def sample_size(size: int) -> int:
     return size if is_few(size) else min(max(size // _ONE_IN, _LEAST), _MOST)
 
 
-def brought(places: Scattered | Along) -> Callable[[Role, Value], Part]:
+class Places(Protocol):
+    """Which numbers of a step's tensors are looked at: such as make a step of their own."""
+
+    def beside(self, role: Role, value: Value, flat: int) -> Places:
+        """Return the places around a number of a tensor."""
+
+    def part(self, role: Role, value: Value) -> Part:
+        """Return a tensor's numbers at the places."""
+
+
+def brought(places: Places) -> Callable[[Role, Value], Part]:
     """Return what gives a tensor's numbers at places on the host: bounds are NumPy's alone."""
 
     def part(role: Role, value: Value) -> Part:
@@ -132,7 +142,8 @@ class Along:
         index: tuple[Any, ...]
         for letter, places in self._places.items():
             axis = axis_of(self._text(role), letter, shape)
-            if axis is not None:
+            # (All places of an axis are those that it has.)
+            if axis is not None and places.size < shape[axis]:
                 shape = (*shape[:axis], places.size, *shape[axis + 1 :])
                 index = (*(slice(None),) * axis, places)
                 array = None if array is None else array[index]
@@ -175,15 +186,18 @@ def drawn_places(random: np.random.Generator, length: int, share: float) -> NDAr
     count = min(length, max(_ENDS, math.ceil(length * share)))
     if count == length:
         return np.arange(length)
-    return np.concatenate([[0], np.sort(random.integers(1, length - 1, count - 2)), [length - 1]])
+    places = random.integers(1, length - 1, count)
+    places[:2] = 0, length - 1
+    places.sort()
+    return places
 
 
 def near(
-    recorded: NDArray[Any], expected: Any, value: Value, share: float, sums: Sums
+    recorded: NDArray[Any], expected: Any, value: Value, share: float, sums: Sums, norm: float
 ) -> tuple[Comparison, float] | None:
     """Hold some of a value's numbers against float64's; None unless they are near.
 
-    See `Closeness`. Returns their largest magnitude, too.
+    See `Closeness`; ``norm`` is the whole value's. Returns their largest magnitude, too.
     """
     if recorded.size == 0 or not is_clear(value):
         return None
@@ -194,15 +208,17 @@ def near(
         return None
     reason = SAMPLED if share < 1 and looked.reason != CANCELS else looked.reason
     size = math.prod(value.shape)
-    return replace(looked, index=None, size=size, share=share, reason=reason), peak_of(recorded)
+    found = replace(looked, index=None, size=size, share=share, reason=reason, norm=norm)
+    return found, peak_of(recorded)
 
 
 def agreement(
-    recorded: NDArray[Any], expected: Any, value: Value, share: float
+    recorded: NDArray[Any], expected: Any, value: Value, share: float, norm: float = math.nan
 ) -> tuple[Comparison, float] | None:
     """Compare some of a value's numbers with the witness's; None unless they clearly agree.
 
-    ``share`` is that of the numbers that were looked at. Returns their largest magnitude, too.
+    ``share`` is that of the numbers that were looked at, ``norm`` the whole value's. Returns their
+    largest magnitude, too.
     """
     numbers = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
     if numbers.shape != recorded.shape or numbers.size == 0 or numbers.dtype.kind == "c":
@@ -210,7 +226,7 @@ def agreement(
     if not is_inexact(value.dtype):
         same = np.array_equal(recorded, numbers)
         largest = float(np.abs(recorded.astype(np.float64)).max()) if same else 0.0
-        return (_agrees(value, share), largest) if same else None
+        return (_agrees(value, share, norm), largest) if same else None
     own = wide(recorded)
     with np.errstate(all="ignore"):
         error = np.abs(own - numbers)
@@ -236,6 +252,7 @@ def agreement(
     looked = _agrees(
         value,
         share,
+        norm,
         error=float(error.flat[at]),
         bound=float(bound.flat[at]),
         ratio=float(error.flat[at] / bound.flat[at]) if error.flat[at] else 0.0,
@@ -247,6 +264,6 @@ def agreement(
     return looked, largest
 
 
-def _agrees(value: Value, share: float, **figures: Any) -> Comparison:
+def _agrees(value: Value, share: float, norm: float, **figures: Any) -> Comparison:
     reason = SAMPLED if share < 1 else ""
-    return replace(exact(math.prod(value.shape)), reason=reason, share=share, **figures)
+    return replace(exact(math.prod(value.shape), norm), reason=reason, share=share, **figures)

@@ -10,7 +10,7 @@ from gradwitness.engine.binding import recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.forward import evaluate
-from gradwitness.judging.looks.sampled import Along, Scattered, brought
+from gradwitness.judging.looks.sampled import Places, brought
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 # From places, and whether bounds are wanted, to the numbers there: whose they are, as recorded, as
 # they should be, of what value.
-Evaluate: TypeAlias = Callable[[Scattered | Along, bool], "list[tuple[Role, Any, Any, Value]]"]
+Evaluate: TypeAlias = Callable[[Places, bool], "list[tuple[Role, Any, Any, Value]]"]
 
 
 def results_at(step: Step) -> Evaluate:
     """Return what computes the results of a step at places."""
 
-    def some(places: Scattered | Along, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
-        small = step.on(brought(places), recorded)
+    def some(places: Places, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
+        small = step.on(brought(places), recorded, bounded=bounded)
         made = evaluate(small.tape, small.call, small.lookup, bounded=bounded)
         return [
             (place, small.tape.values[n or 0].array, result, value)
@@ -54,9 +54,9 @@ def gradient_at(
     together = step.together(name)
     wanted = [k == input_nr or n in together for k, (n, _, _) in enumerate(step.inputs())]
 
-    def computed(places: Scattered | Along, bounded: bool) -> tuple[Any, ...]:
+    def computed(places: Places, bounded: bool) -> tuple[Any, ...]:
         part = brought(places)
-        small = step.on(part, recorded)
+        small = step.on(part, recorded, bounded=bounded)
         parts = [None if v is None else part(k, v)[0] for k, v in enumerate(arrived)]
         incoming = [None if p is None else wide(p) for p in parts]
         if not bounded:
@@ -64,7 +64,7 @@ def gradient_at(
         exact = [None if g is None else Bounded(g, arithmetic) for g in incoming]
         return vjp(small.tape, small.call, exact, small.lookup, arithmetic, wanted)
 
-    def some(places: Scattered | Along, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
+    def some(places: Places, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
         made = step.sampled.get((places, bounded)) if together else None
         if made is None:
             made = step.sampled[places, bounded] = computed(places, bounded)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # What a rule may ask of a step that smaller tensors do not tell.
 _WHOLE = "memory"
+# The lists of tensors of which a step has a part, by rule: there is one tensor in them.
+_LISTS = {"aten.index": "indices"}
 
 
 class Formless(Exception):
@@ -59,6 +61,8 @@ class Step:
         self._schema = dict(zip(form.rule.operands, form.positional, strict=True))
         self.operands = operands_of(values, call, form)
         self.outputs = [None if n is None else values[n] for n in call.outputs]
+        self._list = _LISTS.get(form.rule.name, "")
+        self._listed = _only(values, call, self._schema.get(self._list, ""))
         self.combined: dict[Any, Any] = {}
         self.drawn: dict[Any, tuple[Any, float]] = {}
         self.sampled: dict[Any, tuple[Any, ...]] = {}
@@ -85,6 +89,15 @@ class Step:
         """Return the differentiable inputs, see `Form.inputs`."""
         return self.form.inputs(self.call)
 
+    @property
+    def lists(self) -> int:
+        """How many tensors it has in lists."""
+        return int(self._listed is not None)
+
+    def listing(self, operand: str) -> Value | None:
+        """Return an operand that lists rows: a tensor, or a list with it in front, and no other."""
+        return self._listed if operand == self._list else self.operands.get(operand)
+
     def letters(self, target: str = "") -> tuple[dict[str, str], tuple[str, ...]] | None:
         """Return the letters of the axes of operands and results, see `engine.tiling`."""
         first = self.outputs[0] if self.outputs else None
@@ -93,19 +106,26 @@ class Step:
         shapes = {name: value.shape for name, value in self.operands.items()}
         return letters(self.rule, self.call, shapes, first.shape, target)
 
-    def on(self, part: Callable[[Role, Value], Part], wide: Callable[..., Any]) -> SmallStep:
-        """Return the step on other tensors; ``wide`` looks their numbers up on its tape."""
+    def on(
+        self, part: Callable[[Role, Value], Part], wide: Callable[..., Any], *, bounded: bool
+    ) -> SmallStep:
+        """Return the step on other tensors; ``wide`` looks their numbers up on its tape.
+
+        How they lie in memory is told for bounds alone, which depend on it.
+        """
         small: list[Value] = []
 
         def add(role: Role, value: Value) -> int:
             array, shape = part(role, value)
-            layout = _dense(shape) if is_in_order(value) else None
+            layout = _dense(shape) if bounded and is_in_order(value) else None
             small.append(Value(len(small), shape, value.dtype, array, layout))
             return len(small) - 1
 
         arguments = dict(self.call.arguments)
         for name, value in self.operands.items():
             arguments[self._schema[name]] = Ref(add(name, value))
+        if self._listed is not None:
+            arguments[self._schema[self._list]] = (Ref(add(self._list, self._listed)),)
         outputs = tuple(
             None if value is None else add(place, value) for place, value in enumerate(self.outputs)
         )
@@ -119,6 +139,14 @@ def operands_of(values: Sequence[Value], call: Call, form: Form) -> dict[str, Va
     given = zip(form.rule.operands, form.positional, strict=True)
     arguments = ((name, call.arguments[schema]) for name, schema in given)
     return {name: values[a.value] for name, a in arguments if isinstance(a, Ref)}
+
+
+def _only(values: Sequence[Value], call: Call, argument: str) -> Value | None:
+    """Return the tensor of a list that has no other, in front; None if that is not so."""
+    given = call.arguments.get(argument)
+    if not isinstance(given, tuple) or not given or not isinstance(given[0], Ref):
+        return None
+    return values[given[0].value] if all(other is None for other in given[1:]) else None
 
 
 def step_of(values: Sequence[Value], call: Call) -> Step:
@@ -137,10 +165,10 @@ def step_of(values: Sequence[Value], call: Call) -> Step:
         raise Unjudgeable(f"no rule to look at {call.op} by")
     if _WHOLE in rule.parameters or call.arguments.get("in_parts"):
         raise Formless
-    lists = (a for a in call.arguments.values() if isinstance(a, tuple))
-    if any(next(references(a), None) is not None for a in lists):
-        raise Formless
     step = Step(values, call, form)
+    lists = sum(1 for a in call.arguments.values() if isinstance(a, tuple) for _ in references(a))
+    if lists != step.lists:
+        raise Formless
     # A tensor among the parameters would stay as it is.
     others = sum(isinstance(a, Ref) for a in call.arguments.values()) != len(step.operands)
     if others:
