@@ -223,12 +223,13 @@ class Whole:
 
     def _sent(self, node: Node, call: Call, node_run: NodeRun) -> dict[int, Comparison] | None:
         values = self._tape.values
-        sent = {
-            k: values[number]
-            for k, (edge, number) in enumerate(zip(node.edges, node_run.outgoing, strict=False))
-            if edge is not None and number is not None
-        }
-        if not sent or any(value.array is None for value in sent.values()):
+        sent: dict[int, Value] = {}
+        for k, (edge, number) in enumerate(zip(node.edges, node_run.outgoing, strict=False)):
+            if edge is not None and number is not None:
+                sent[k] = values[number]
+                if sent[k].array is None:
+                    return None
+        if not sent:
             return None
         if call.is_view or call.base_op in MOVES:
             return self._sent_on(node, call, node_run, sent)
@@ -369,9 +370,12 @@ class Whole:
         return Closeness(value, self._norm(value), sums, by_element=by_element)
 
     def _norm(self, value: Value) -> float:
-        if value.id not in self._norms and value.array is not None:
-            self._norms[value.id] = norm_of(value.array)
-        return self._norms.get(value.id, math.nan)
+        norm = self._norms.get(value.id)
+        if norm is None:
+            if value.array is None:
+                return math.nan
+            norm = self._norms[value.id] = norm_of(value.array)
+        return norm
 
     def _exactly(self, value: Value) -> Comparison | None:
         """Return the comparison of numbers that are those expected; None if not all are finite."""
