@@ -116,7 +116,7 @@ class ValueStore:
         storage = self._storage(tensor)
         if storage is None:
             return
-        self._remember_of(tensor if tensor._base is None else tensor._base)
+        self._remember_of(tensor if tensor._base is None else tensor._base, storage)
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
             for key in draft.objects:
@@ -266,13 +266,13 @@ class ValueStore:
         """
         if tensor._base is None or not self._epoch(tensor):
             return False
-        self._remember_of(tensor)
+        self._remember_of(tensor, self._storage(tensor))
         return True
 
-    def _remember_of(self, tensor: torch.Tensor) -> None:
+    def _remember_of(self, tensor: torch.Tensor, storage: Storage | None) -> None:
         known = self._by_object.get(id(tensor))
         if known is not None and known.tensor() is tensor:
-            self._remember(known, self._storage(tensor))
+            self._remember(known, storage)
 
     def _remember(self, known: Known, storage: Storage | None) -> None:
         """Note the node of a tensor, which lies there, before it is overwritten or let go."""

@@ -96,7 +96,7 @@ class Whole:
         call = self._tape.calls[node.call]
         if call.base_op in DRAWN:
             return {}
-        return self._attempt(lambda: self._sent(node, call, node_run)) or {}
+        return self._attempt(partial(self._sent, node, call, node_run)) or {}
 
     def total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
         """Look at a sum of recorded gradients."""
@@ -105,7 +105,7 @@ class Whole:
             value = self._tape.values[number]
             counts = value.array is not None and value.array.size and is_inexact(value.dtype)
             return self._exactly(value) if counts else None
-        looked: Comparison | None = self._attempt(lambda: self._total(terms, ones, number))
+        looked: Comparison | None = self._attempt(partial(self._total, terms, ones, number))
         return looked
 
     def _total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
