@@ -153,7 +153,8 @@ class Call:
     grad: bool = True
 
     def __post_init__(self) -> None:
-        _fit_to_show(self, "op")
+        if not self.op.isprintable():
+            _fit_to_show(self, "op")
 
     @kept
     def base_op(self) -> str:
