@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as record
+    from functools import cached_property as kept
 else:
 
     def record(*, frozen, slots=False, kw_only=False):
@@ -16,5 +17,21 @@ else:
         """
         return dataclass(unsafe_hash=frozen, slots=slots, kw_only=kw_only)
 
+    class kept:
+        """A `cached_property` without its lock, which later versions of Python do without."""
 
-__all__ = ["record"]
+        def __init__(self, make):
+            self._make = make
+            self.__doc__ = make.__doc__
+
+        def __set_name__(self, owner, name):
+            self._name = name
+
+        def __get__(self, one, owner=None):
+            if one is None:
+                return self
+            made = one.__dict__[self._name] = self._make(one)
+            return made
+
+
+__all__ = ["kept", "record"]

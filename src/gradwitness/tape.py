@@ -8,11 +8,10 @@ in-place operation makes a new value, and the old one keeps its numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import one_line
-from gradwitness._record import record
+from gradwitness._record import kept, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,16 +153,17 @@ class Call:
     grad: bool = True
 
     def __post_init__(self) -> None:
-        _fit_to_show(self, "op")
+        if not self.op.isprintable():
+            _fit_to_show(self, "op")
 
-    @cached_property
+    @kept
     def base_op(self) -> str:
         """The operation without overload, and without the underscore of an in-place form."""
         namespace, name, *_ = self.op.split(".")
         in_place = self.writes and name.endswith("_") and not name.startswith("__")
         return f"{namespace}.{name[:-1] if in_place else name}"
 
-    @cached_property
+    @kept
     def operands(self) -> list[int]:
         """The values that it takes, in the order of its arguments."""
         return [n for argument in self.arguments.values() for n in references(argument)]

@@ -39,7 +39,7 @@ def worst(verdicts: list[Verdict]) -> Verdict:
     """
     if not verdicts:
         return Verdict.INCONCLUSIVE
-    return max(verdicts, key=lambda verdict: verdict.severity)
+    return next(verdict for verdict in reversed(_BY_SEVERITY) if verdict in verdicts)
 
 
 @dataclass(frozen=True)

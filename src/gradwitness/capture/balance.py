@@ -181,7 +181,9 @@ class Balance:
 
     def _lying_in(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """Return the leaves whose ``.grad`` overlaps with a tensor."""
-        keys = self._in.get(address(tensor), ()) if self._in else ()
+        keys = self._in.get(address(tensor)) if self._in else None
+        if keys is None:
+            return []
         leaves = [account.leaf() for key in keys if (account := self._accounts.get(key))]
         return [
             leaf

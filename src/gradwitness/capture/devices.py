@@ -101,6 +101,8 @@ class Library:
 
 
 # Looked for when the first tensor is met that it might take.
+# Where nothing was handed over.
+_ANYWHERE = nullcontext()
 _found: list[Library] = []
 
 
@@ -118,7 +120,7 @@ def handed_over(tensor: torch.Tensor) -> NDArray[Any] | None:
 
 def computing() -> AbstractContextManager[Any]:
     """Compute with what was handed over when it is there, and before it is overwritten."""
-    return _found[0].computing() if _found else nullcontext()
+    return _found[0].computing() if _found else _ANYWHERE
 
 
 def copied(array: Any) -> Any:

@@ -62,7 +62,7 @@ class _LazySequence(Sequence[T]):
     @overload
     def __getitem__(self, index: slice) -> list[T]: ...
     def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
+        if type(index) is slice:
             return [self._make(n) for n in range(*index.indices(len(self)))]
         if index < 0:
             raise IndexError(index)

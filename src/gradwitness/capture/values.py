@@ -11,7 +11,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from gradwitness.capture.arrays import (
     address,
     dtype_name,
-    is_mirrored,
     is_plain,
     lying_in,
     shape_of,
@@ -104,7 +103,7 @@ class ValueStore:
             # Its value was made through another tensor of the same memory: `.data`.
             draft.is_now(named[1], leaf=draft.leaf)
         if draft.array is None:
-            self._attach(draft, tensor, storage)
+            self._attach(draft, tensor, storage, self._key(tensor, storage))
         return number
 
     def made(self, tensor: torch.Tensor) -> int:
@@ -117,7 +116,7 @@ class ValueStore:
         storage = self._storage(tensor)
         if storage is None:
             return
-        self._remember_of(tensor if tensor._base is None else tensor._base)
+        self._remember_of(tensor if tensor._base is None else tensor._base, storage)
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
             for key in draft.objects:
@@ -267,13 +266,13 @@ class ValueStore:
         """
         if tensor._base is None or not self._epoch(tensor):
             return False
-        self._remember_of(tensor)
+        self._remember_of(tensor, self._storage(tensor))
         return True
 
-    def _remember_of(self, tensor: torch.Tensor) -> None:
+    def _remember_of(self, tensor: torch.Tensor, storage: Storage | None) -> None:
         known = self._by_object.get(id(tensor))
         if known is not None and known.tensor() is tensor:
-            self._remember(known, self._storage(tensor))
+            self._remember(known, storage)
 
     def _remember(self, known: Known, storage: Storage | None) -> None:
         """Note the node of a tensor, which lies there, before it is overwritten or let go."""
@@ -346,7 +345,7 @@ class ValueStore:
         name = named[1] if named else ""
         draft = Draft(shape_of(tensor), dtype_name(tensor), None, None, made, leaf, name)
         key = key or self._key(tensor, storage)
-        storage = self._attach(draft, tensor, storage)
+        storage = self._attach(draft, tensor, storage, key)
         epoch = _version(tensor) if storage is None else storage.epoch
         self.drafts.append(draft)
         known = self._meet(tensor, draft, number, epoch)
@@ -364,7 +363,7 @@ class ValueStore:
         return known
 
     def _attach(
-        self, draft: Draft, tensor: torch.Tensor, storage: Storage | None
+        self, draft: Draft, tensor: torch.Tensor, storage: Storage | None, key: _Key
     ) -> Storage | None:
         """Give a value its array; return the storage that it lies in."""
         if not is_plain(tensor):
@@ -377,10 +376,11 @@ class ValueStore:
             memory = tensor.untyped_storage()
             storage.lent = storage.lent or sys.getrefcount(memory) > ALONE
             storage.take(memory)
-        offset, strides = int(tensor.storage_offset()), tensor.stride()
+        _, first, strides, *_, conjugated, negative = key
+        offset = int(first)
         draft.layout = Layout(storage.number, offset, strides)
         array = None
-        if storage.bytes is not None and not is_mirrored(tensor):
+        if storage.bytes is not None and not (conjugated or negative):
             array = lying_in(storage.bytes, tensor.dtype, draft.shape, offset, strides)
         if array is None:
             draft.read(tensor)

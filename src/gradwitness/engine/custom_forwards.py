@@ -64,7 +64,7 @@ def with_detached(tape: Tape, node: Node) -> Node:
     sources = {n for edge in node.edges if (n := edge_value(tape, edge, node)) is not None}
     wanted = {n for call in inner for n in call.operands} - sources
     before: list[Call] = []
-    for call in reversed(tape.calls[: node.inner[0] if node.inner else 0]):
+    for call in map(tape.calls.__getitem__, reversed(range(min(node.inner, default=0)))):
         made = {n for n in (*call.outputs, call.base) if n is not None}
         if not wanted or max(made, default=min(wanted)) < min(wanted):
             # Values are numbered as they come.

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 FAINT = "too little signal, but too small to matter: it is counted in what its gradients detect"
 # Carrying a doubt on rounds as little as the witness does.
 _WITNESS = Arithmetic.stepwise("float64")
+# Of all reasons few stand for a doubt of some size.
+_COUNTED = frozenset([TOO_LITTLE, COARSE, ALL_ZERO, NEAR])
 
 
 class Doubts:
@@ -54,7 +56,9 @@ class Doubts:
 
     def add(self, edge: Edge | None, comparison: Comparison) -> None:
         """Count what may hide in a gradient that was compared."""
-        if edge is not None and (is_magnitude(comparison) or _is_underflow(comparison)):
+        if edge is None or comparison.reason not in _COUNTED:
+            return
+        if is_magnitude(comparison) or _is_underflow(comparison):
             self._count(edge, comparison.detects)
 
     def _count(self, edge: Edge, size: Any) -> None:

@@ -300,7 +300,8 @@ class Report:
         return self._verdict_to(self.digits)
 
     def _verdict_to(self, digits: float | None) -> Verdict:
-        steps = [f.comparison.verdict_to(digits) for f in considered(self.findings, self.judge)]
+        comparisons = [f.comparison for f in considered(self.findings, self.judge)]
+        steps = [c.verdict if digits is None else c.verdict_to(digits) for c in comparisons]
         return worst([*steps, worst([row.verdict_to(digits) for row in self.rows])])
 
     @property

@@ -114,7 +114,7 @@ class Judge:
         """Judge a forward call."""
         with self._memory:
             call = self._tape.calls[number]
-            findings = attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
+            findings = attempt(partial(self._result, call), partial(self._doubts, call))
             self._note(findings)
             self._panel.called(call, findings)
             self.steps += 1
@@ -179,8 +179,8 @@ class Judge:
                 check.leave_out(node_run, update)
             else:
                 findings = attempt(
-                    lambda: check.judge_node(node_run, update),
-                    lambda why: check.give_up(node_run, update, why),
+                    partial(check.judge_node, node_run, update),
+                    partial(check.give_up, node_run, update),
                 )
             self._note(findings)
             self._guilty.note(node_run.node, findings)

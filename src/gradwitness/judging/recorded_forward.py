@@ -131,7 +131,7 @@ def basis_rounded(tape: Tape, node: Node) -> str:
         return ""
     shown = set(node.outputs)
     formats = {tape.values[n].dtype for n in shown if n is not None}
-    for call in tape.calls[inner[-1].id + 1 :]:
+    for call in map(tape.calls.__getitem__, range(inner[-1].id + 1, len(tape.calls))):
         if shown.isdisjoint(call.operands) or call.during is not None:
             continue
         if call.is_view:

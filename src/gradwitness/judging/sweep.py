@@ -226,9 +226,9 @@ class SweepCheck:
         for input_nr, comparison in looked.items():
             self._backward_finding(node, input_nr, names, comparison)
         self._last.hand_on(node, node_run, looked)
-        edges = tuple(None if k in looked else edge for k, edge in enumerate(node.edges))
-        if not looked or any(edges):
-            self._in_full(replace(node, edges=edges), node_run, names)
+        edges = [None if k in looked else edge for k, edge in enumerate(node.edges)]
+        if not looked or edges.count(None) < len(edges):
+            self._in_full(replace(node, edges=tuple(edges)), node_run, names)
 
     def _in_full(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
         try:

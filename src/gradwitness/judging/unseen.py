@@ -41,6 +41,8 @@ def with_doubts(tape: Tape, findings: Iterable[Finding]) -> list[Finding]:
     nothing there may add to the ``.grad`` itself.
     """
     unseen = _of_grads(tape)
+    if not unseen:
+        return [*findings]
     changed = ancestors(tape, {u.node for u in unseen if u.node is not None})
     kept = [
         replace(f, comparison=unjudged(_ADDS)) if _may_add(tape, f, changed) else f

@@ -126,7 +126,7 @@ class Closeness:
                 self._leave(~near, index)
                 error[~near] = 0.0
                 at, _ = largest_of(error)
-        off, most = scalars(np.ravel(error)[at], np.ravel(bound)[at])
+        off, most = scalars(error.reshape(-1)[at], bound.reshape(-1)[at])
         self._note(off / most if off else 0.0, at, expected, recorded, index)
         return True
 

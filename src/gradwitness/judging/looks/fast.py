@@ -166,13 +166,14 @@ class Fast(Projecting):
         n is so large that this is less than the n / 4 u that are allowed, it counts as exact.
         """
         values = self._tape.values
-        call = self._tape.calls[node.call or 0]
         came = [values[n] for n in node_run.incoming if n is not None]
         sent = [values[node_run.outgoing[k] or 0] for k in wanted]
-        read = [*(values[n] for n in call.operands), *came, *sent]
-        terms = max(math.prod(v.shape) for v in came) / max(math.prod(v.shape) for v in sent)
-        few = all(is_few(math.prod(value.shape)) for value in sent)
-        if not few or terms < _LONG or any(value.dtype != "float32" for value in read):
+        most = max([math.prod(value.shape) for value in sent])
+        terms = max([math.prod(value.shape) for value in came]) / most
+        read = [*came, *sent]
+        if terms >= _LONG:
+            read += [values[n] for n in self._tape.calls[node.call or 0].operands]
+        if terms < _LONG or not is_few(most) or any(value.dtype != "float32" for value in read):
             yield from super()._parts_sent(node, node_run, wanted)
             return
         numbers = raw(self._tape)

@@ -96,7 +96,7 @@ class Whole:
         call = self._tape.calls[node.call]
         if call.base_op in DRAWN:
             return {}
-        return self._attempt(lambda: self._sent(node, call, node_run)) or {}
+        return self._attempt(partial(self._sent, node, call, node_run)) or {}
 
     def total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
         """Look at a sum of recorded gradients."""
@@ -105,7 +105,7 @@ class Whole:
             value = self._tape.values[number]
             counts = value.array is not None and value.array.size and is_inexact(value.dtype)
             return self._exactly(value) if counts else None
-        looked: Comparison | None = self._attempt(lambda: self._total(terms, ones, number))
+        looked: Comparison | None = self._attempt(partial(self._total, terms, ones, number))
         return looked
 
     def _total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
@@ -223,12 +223,13 @@ class Whole:
 
     def _sent(self, node: Node, call: Call, node_run: NodeRun) -> dict[int, Comparison] | None:
         values = self._tape.values
-        sent = {
-            k: values[number]
-            for k, (edge, number) in enumerate(zip(node.edges, node_run.outgoing, strict=False))
-            if edge is not None and number is not None
-        }
-        if not sent or any(value.array is None for value in sent.values()):
+        sent: dict[int, Value] = {}
+        for k, (edge, number) in enumerate(zip(node.edges, node_run.outgoing, strict=False)):
+            if edge is not None and number is not None:
+                sent[k] = values[number]
+                if sent[k].array is None:
+                    return None
+        if not sent:
             return None
         if call.is_view or call.base_op in MOVES:
             return self._sent_on(node, call, node_run, sent)
@@ -369,9 +370,12 @@ class Whole:
         return Closeness(value, self._norm(value), sums, by_element=by_element)
 
     def _norm(self, value: Value) -> float:
-        if value.id not in self._norms and value.array is not None:
-            self._norms[value.id] = norm_of(value.array)
-        return self._norms.get(value.id, math.nan)
+        norm = self._norms.get(value.id)
+        if norm is None:
+            if value.array is None:
+                return math.nan
+            norm = self._norms[value.id] = norm_of(value.array)
+        return norm
 
     def _exactly(self, value: Value) -> Comparison | None:
         """Return the comparison of numbers that are those expected; None if not all are finite."""

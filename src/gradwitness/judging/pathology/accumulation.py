@@ -64,16 +64,9 @@ class Accumulation(Detector):
         if divisor >= 2 and divisor == int(divisor):
             self._divisors[call.id] = int(divisor)
 
-    def node_ran(  # noqa: D102
-        self,
-        sweep: int,
-        node_run: NodeRun,
-        update: LeafUpdate | None,
-        findings: Sequence[Finding],
+    def accumulated(  # noqa: D102
+        self, sweep: int, node_run: NodeRun, update: LeafUpdate
     ) -> None:
-        del findings
-        if update is None:
-            return
         leaf = self.tape.nodes[node_run.node].leaf
         layout = None if leaf is None else self.tape.values[leaf].layout
         if layout is not None:

@@ -67,6 +67,9 @@ class Detector:
     ) -> None:
         """Observe a node run of a backward pass and the findings about it."""
 
+    def accumulated(self, sweep: int, node_run: NodeRun, update: LeafUpdate) -> None:
+        """Observe the node runs that add to a leaf's ``.grad``, which are few."""
+
     def notes(self, judged: Judgement) -> list[Note]:
         """Return the notes, once the tape is complete."""
         raise NotImplementedError

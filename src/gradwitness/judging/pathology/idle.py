@@ -34,16 +34,10 @@ class Idle(Detector):
             if layout is not None and layout.storage in self._leaves:
                 self._updates.setdefault(layout.storage, call.id)
 
-    def node_ran(  # noqa: D102
-        self,
-        sweep: int,
-        node_run: NodeRun,
-        update: LeafUpdate | None,
-        findings: Sequence[Finding],
+    def accumulated(  # noqa: D102
+        self, sweep: int, node_run: NodeRun, update: LeafUpdate
     ) -> None:
-        del sweep, findings
-        if update is None:
-            return
+        del sweep, update
         leaf = self.tape.nodes[node_run.node].leaf
         layout = None if leaf is None else self.tape.values[leaf].layout
         if leaf is not None and layout is not None:

@@ -293,4 +293,4 @@ def _is_infinite(argument: Argument) -> bool:
 
 def _are_finite(findings: Sequence[Finding]) -> bool:
     """Whether all that was found is of finite numbers."""
-    return all(math.isfinite(f.comparison.norm) for f in findings)
+    return all(map(math.isfinite, [f.comparison.norm for f in findings]))

@@ -45,7 +45,8 @@ class Overwritten(Detector):
         findings: Sequence[Finding],
     ) -> None:
         del update
-        if not any(f.step is Step.BACKWARD and f.verdict is Verdict.DISAGREES for f in findings):
+        wrong = [f for f in findings if f.comparison.verdict is Verdict.DISAGREES]
+        if all(f.step is not Step.BACKWARD for f in wrong):
             return
         node = self.tape.nodes[node_run.node]
         calls = [self.tape.calls[n] for n in _calls(node)]

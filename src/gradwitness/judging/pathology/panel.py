@@ -40,7 +40,7 @@ class Panel:
         # Those that heed an event, with what they do then: a step is shown to a few of all.
         self._heeding: dict[str, list[tuple[Detector, Callable[..., Any]]]] = {
             method: [(d, getattr(d, method)) for d in detectors if _is_own(d, method)]
-            for method in ("called", "node_ran", "notes")
+            for method in ("called", "node_ran", "accumulated", "notes")
         }
         self._failures: list[Note] = []
 
@@ -53,6 +53,8 @@ class Panel:
     ) -> None:
         """Pass a node run on."""
         self._for_each("node_ran", sweep, node_run, update, findings)
+        if update is not None:
+            self._for_each("accumulated", sweep, node_run, update)
 
     def notes(self, judgement: Judgement) -> tuple[Note, ...]:
         """Return the notes of all detectors, then those about failures."""

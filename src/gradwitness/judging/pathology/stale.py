@@ -50,16 +50,11 @@ class Stale(Detector):
                         self._leaves[leaf] = self._passes[sweep] = None
                         self._source = self._source or source
 
-    def node_ran(  # noqa: D102
-        self,
-        sweep: int,
-        node_run: NodeRun,
-        update: LeafUpdate | None,
-        findings: Sequence[Finding],
+    def accumulated(  # noqa: D102
+        self, sweep: int, node_run: NodeRun, update: LeafUpdate
     ) -> None:
-        del findings
-        leaf = None if update is None else self.tape.nodes[node_run.node].leaf
-        if update is None or leaf is None:
+        leaf = self.tape.nodes[node_run.node].leaf
+        if leaf is None:
             return
         layout = self.tape.values[leaf].layout
         storage = -1 if layout is None else layout.storage

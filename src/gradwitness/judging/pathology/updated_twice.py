@@ -65,16 +65,12 @@ class UpdatedTwice(Detector):
         lines = (place(first.source), place(second.source))
         self._twice.setdefault(lines, (second, {}))[1][name] = None
 
-    def node_ran(  # noqa: D102
-        self,
-        sweep: int,
-        node_run: NodeRun,
-        update: LeafUpdate | None,
-        findings: Sequence[Finding],
+    def accumulated(  # noqa: D102
+        self, sweep: int, node_run: NodeRun, update: LeafUpdate
     ) -> None:
-        del sweep, findings
-        leaf = None if update is None else self.tape.nodes[node_run.node].leaf
-        if update is None or leaf is None:
+        del sweep
+        leaf = self.tape.nodes[node_run.node].leaf
+        if leaf is None:
             return
         for own in storages(self.tape, [leaf]):
             self._leaves[own], self._marks[own], self._updates[own] = leaf, next(self._new), []
