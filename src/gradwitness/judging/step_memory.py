@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from gradwitness.engine.distant import Distant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from gradwitness.engine.forms import Form
     from gradwitness.tape import Tape, Value
 
@@ -35,28 +34,20 @@ class StepMemory:
 
     def __init__(self, tape: Tape) -> None:
         self._values = _Values(tape.values)
-        # A call's form is that of its node's run, too.
         self._living = _Living(self._values)
+        # A call's form is that of its node's run, too.
+        self._living.forms = self._values.forms
         self._calls, self._nodes = _Remembered(tape.calls), _Remembered(tape.nodes)
-        self._all: tuple[_Remembered[Any], ...] = (
-            self._values, self._living, self._calls, self._nodes,
-        )  # fmt: skip
-        self.tape = replace(
-            tape,
-            values=self._values.as_sequence(),
-            calls=self._calls.as_sequence(),
-            nodes=self._nodes.as_sequence(),
-        )
-        self.living = replace(self.tape, values=self._living.as_sequence())
+        self.tape = replace(tape, values=self._values, calls=self._calls, nodes=self._nodes)
+        self.living = replace(self.tape, values=self._living)
 
     def __enter__(self) -> None:
-        for remembered in self._all:
-            remembered.keeps = True
+        self._values.known, self._living.known = {}, {}
+        self._calls.known, self._nodes.known = {}, {}
 
     def __exit__(self, *_: object) -> None:
-        for remembered in self._all:
-            remembered.keeps = False
-            remembered.clear()
+        self._values.known = self._living.known = None
+        self._calls.known = self._nodes.known = None
 
     def settle(self, tape: Tape) -> None:
         """Let the complete tape take the place of the growing one.
@@ -67,37 +58,27 @@ class StepMemory:
         self._nodes.made = tape.nodes
 
 
-class _Remembered(dict[int, T]):
-    """Elements by number, made when first asked for: those of a step are looked up at C's speed.
-
-    Looked at otherwise, it is the sequence that makes them. (It has no slices.)
-    """
-
+class _Remembered(Sequence[T]):
     def __init__(self, made: Sequence[T]) -> None:
-        super().__init__()
         self.made = made
-        # Off between steps.
-        self.keeps = False
-
-    def __missing__(self, index: int) -> T:
-        found = self.made[index]
-        if self.keeps:
-            self[index] = found
-        return found
-
-    def as_sequence(self) -> Sequence[T]:
-        """Return it as a tape holds it."""
-        sequence: Any = self
-        return cast("Sequence[T]", sequence)
+        # None between steps.
+        self.known: dict[int, T] | None = None
 
     def __len__(self) -> int:
         return len(self.made)
 
-    def __iter__(self) -> Iterator[Any]:
-        return map(self.__getitem__, range(len(self.made)))
-
-    def __reversed__(self) -> Iterator[Any]:
-        return map(self.__getitem__, reversed(range(len(self.made))))
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        known = self.known
+        if known is None or type(index) is slice:
+            return self.made[index]
+        found = known.get(index)
+        if found is None:
+            found = known[index] = self.made[index]
+        return found
 
 
 class _Values(_Remembered["Value"]):
@@ -114,14 +95,28 @@ class _Living(_Values):
     met = False
 
     def __init__(self, on_host: _Values) -> None:
-        super().__init__(on_host.as_sequence())
-        self.forms = on_host.forms
+        super().__init__(on_host)
+        self._on_host = on_host
 
-    def __missing__(self, index: int) -> Value:
-        found = self.made[index]
-        if isinstance(found, Distant):
-            self.met = True
-            found = found.living()
-        if self.keeps:
-            self[index] = found
-        return found
+    @overload
+    def __getitem__(self, index: int) -> Value: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Value]: ...
+    def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
+        if type(index) is slice:
+            return [self[k] for k in range(*index.indices(len(self)))]
+        # What lives on the host is looked up there alone.
+        held = self._on_host.known
+        value = None if held is None else held.get(index)
+        if value is None:
+            value = self._on_host[index]
+        if not isinstance(value, Distant):
+            return value
+        self.met = True
+        known = self.known
+        there = None if known is None else known.get(index)
+        if there is None:
+            there = value.living()
+            if known is not None:
+                known[index] = there
+        return there
