@@ -37,12 +37,14 @@ def read_tables(path: Path) -> Claims | None:
     joined: dict[tuple[str, ...], list[list[str]]] = {}
     for names, *cells in tables:
         joined.setdefault(tuple(names), []).extend(cells)
-    runs = []
+    runs, notes = [], []
     for header, rows in joined.items():
         records = [record(list(header), row, path) for row in limited(rows, path)]
-        runs += list(claims_of_records(records, path).runs)
+        claims = claims_of_records(records, path)
+        runs += claims.runs
+        notes += claims.notes
     note = several(len(tables), "Markdown table is read", "Markdown tables are read")
-    return Claims(path.name, tuple(runs), (f"{note}, and no other text",))
+    return Claims(path.name, tuple(runs), (f"{note}, and no other text", *notes))
 
 
 def _tables(lines: list[str]) -> Iterator[Iterator[list[str]]]:
