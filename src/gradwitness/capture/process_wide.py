@@ -49,16 +49,16 @@ class _FullCollections(ProcessWide):
     """
 
     def _set(self) -> bool:
-        *others, self._before = gc.get_threshold()
+        young, middle, self._before = gc.get_threshold()
         self._own = min(self._before * _TIMES, _MOST)
-        gc.set_threshold(*others, self._own)
+        gc.set_threshold(young, middle, self._own)
         return True
 
     def _restore(self) -> None:
         # The program may have set the others, or all three.
-        *others, now = gc.get_threshold()
+        young, middle, now = gc.get_threshold()
         if now == self._own:
-            gc.set_threshold(*others, self._before)
+            gc.set_threshold(young, middle, self._before)
 
 
 FULL_COLLECTIONS = _FullCollections()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from gradwitness.claims.claim import Run
+
 _BAR = re.compile(r"(?<!\\)\|")
 _MARKS = "`* "
 
@@ -37,7 +39,8 @@ def read_tables(path: Path) -> Claims | None:
     joined: dict[tuple[str, ...], list[list[str]]] = {}
     for names, *cells in tables:
         joined.setdefault(tuple(names), []).extend(cells)
-    runs, notes = [], []
+    runs: list[Run] = []
+    notes: list[str] = []
     for header, rows in joined.items():
         records = [record(list(header), row, path) for row in limited(rows, path)]
         claims = claims_of_records(records, path)
