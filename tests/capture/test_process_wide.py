@@ -44,3 +44,17 @@ def test_what_the_program_sets_stays() -> None:
     with gradwitness.watch(nn.Linear(1, 1)):
         gc.set_threshold(1000, 20, 30)
     assert gc.get_threshold() == (1000, 20, 30)
+
+
+def test_what_the_program_sets_in_part_stays_and_the_rest_is_restored() -> None:
+    with gradwitness.watch(nn.Linear(1, 1)):
+        gc.set_threshold(0)
+    assert gc.get_threshold() == (0, 11, 12)
+
+
+def test_the_largest_threshold_can_be_held() -> None:
+    largest = 2**31 - 1
+    gc.set_threshold(700, 11, largest)
+    with gradwitness.watch(nn.Linear(1, 1)):
+        assert gc.get_threshold() == (700, 11, largest)
+    assert gc.get_threshold() == (700, 11, largest)

@@ -96,3 +96,11 @@ def test_rows_that_a_table_counts_are_no_places(tmp_path: Path) -> None:
     path = _written(tmp_path / "a.csv", ["name,index,value", *rows])
     (run,) = read_claims(path).runs
     assert run["b"].array.tolist() == B
+
+
+def test_the_name_of_entries_may_begin_with_a_letter_of_any_script(tmp_path: Path) -> None:
+    lines = [f"ä.w[{i},{j}] = {W[i][j]}" for i in range(3) for j in range(2)]
+    claims = read_claims(_written(tmp_path / "a.txt", lines))
+    assert [{name: claim.array.tolist() for name, claim in run.items()} for run in claims.runs] == [
+        {"ä.w": W}
+    ]

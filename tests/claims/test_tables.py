@@ -209,6 +209,12 @@ def test_bars_alone_are_no_table(tmp_path: Path) -> None:
     assert [claim.array.tolist() for claim in run.values()] == [[0.5, 1.5], [2.5]]
 
 
+def test_nan_that_was_taken_for_filling_is_told(tmp_path: Path) -> None:
+    claims = read(tmp_path, "a.csv", "a,b,c\n1,2,3\n4,nan,\n5,nan,\n")
+    assert only(claims)["b"].array.tolist() == 2
+    assert claims.notes == ("b: NaN at its end (in 2 cells) was taken for filling",)
+
+
 def test_an_empty_cell_within_is_nan(tmp_path: Path) -> None:
     claim = only(read(tmp_path, "a.csv", "b,c\n1.5,1\n,2\n3.5,3\n,4\n"))["b"]
     assert np.array_equal(claim.array, [1.5, np.nan, 3.5], equal_nan=True)

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 
 # A recorded step makes so many times the objects that a plain one does, at least.
 _TIMES = 10
+# The largest threshold that Python takes: a C int.
+_MOST = 2**31 - 1
 
 
 class ProcessWide(ABC):
@@ -47,14 +49,16 @@ class _FullCollections(ProcessWide):
     """
 
     def _set(self) -> bool:
-        self._before = gc.get_threshold()
-        self._own = (*self._before[:2], self._before[2] * _TIMES)
-        gc.set_threshold(*self._own)
+        young, middle, self._before = gc.get_threshold()
+        self._own = min(self._before * _TIMES, _MOST)
+        gc.set_threshold(young, middle, self._own)
         return True
 
     def _restore(self) -> None:
-        if gc.get_threshold() == self._own:
-            gc.set_threshold(*self._before)
+        # The program may have set the others, or all three.
+        young, middle, now = gc.get_threshold()
+        if now == self._own:
+            gc.set_threshold(young, middle, self._before)
 
 
 FULL_COLLECTIONS = _FullCollections()

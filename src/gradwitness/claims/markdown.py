@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from gradwitness.claims.claim import Run
+
 _BAR = re.compile(r"(?<!\\)\|")
 _MARKS = "`* "
 
@@ -37,12 +39,15 @@ def read_tables(path: Path) -> Claims | None:
     joined: dict[tuple[str, ...], list[list[str]]] = {}
     for names, *cells in tables:
         joined.setdefault(tuple(names), []).extend(cells)
-    runs = []
+    runs: list[Run] = []
+    notes: list[str] = []
     for header, rows in joined.items():
         records = [record(list(header), row, path) for row in limited(rows, path)]
-        runs += list(claims_of_records(records, path).runs)
+        claims = claims_of_records(records, path)
+        runs += claims.runs
+        notes += claims.notes
     note = several(len(tables), "Markdown table is read", "Markdown tables are read")
-    return Claims(path.name, tuple(runs), (f"{note}, and no other text",))
+    return Claims(path.name, tuple(runs), (f"{note}, and no other text", *notes))
 
 
 def _tables(lines: list[str]) -> Iterator[Iterator[list[str]]]:

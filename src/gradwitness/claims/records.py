@@ -83,8 +83,9 @@ def claims_of_records(records: list[Record], path: Path) -> Claims:
     runs = [c for c in columns if c.lower() in _RUNS]
     names = [c for c in columns if c.lower() in _NAMES or all(_is_text(r.get(c)) for r in records)]
     names = [c for c in names if not _INDEX.fullmatch(c)]
+    notes: list[str] = []
     if not names:
-        found = _wide(records, [c for c in columns if c not in runs], path)
+        found, notes = _wide(records, [c for c in columns if c not in runs], path)
     else:
         indices = [c for c in columns if c not in names and _INDEX.fullmatch(c)]
         values = [c for c in columns if c not in (*runs, *names, *indices)]
@@ -92,7 +93,7 @@ def claims_of_records(records: list[Record], path: Path) -> Claims:
     found = [run for run in found if run]
     if not found:
         raise FileFormatError(f"{path}: no numbers found; expected a table of names and numbers")
-    return Claims(path.name, tuple(found))
+    return Claims(path.name, tuple(found), tuple(notes))
 
 
 def claims_of_columns(names: list[str], numbers: Numbers, path: Path) -> Claims | None:
@@ -219,20 +220,26 @@ def _tensors(
     return run
 
 
-def _wide(records: list[Record], columns: list[str], path: Path) -> list[Run]:
+def _wide(records: list[Record], columns: list[str], path: Path) -> tuple[list[Run], list[str]]:
+    """Return the tensors in columns or in cells, and notes on numbers that are left out."""
     columns = [c for c in columns if not _INDEX.fullmatch(c)] or columns
     if any(isinstance(record.get(c), Claim) for record in records for c in columns):
-        return [
+        runs = [
             {c: _vector([record[c]], c, path) for c in columns if record.get(c) is not None}
             for record in records
         ]
+        return runs, []
+    notes = []
     cells = {c: [record.get(c) for record in records] for c in columns}
     if any(records and _is_finite(column[-1]) for column in cells.values()):
         # Where one column is full, NaN at the end of another fills it up.
-        for column in cells.values():
+        for name, column in cells.items():
+            written = 0
             while column and not _is_finite(column[-1]) and not _is_text(column[-1]):
-                column.pop()
-    return [_as_matrix({c: _vector(column, c, path) for c, column in cells.items()}, path)]
+                written += column.pop() is not None
+            if written:
+                notes.append(f"{name}: NaN at its end (in {written} cells) was taken for filling")
+    return [_as_matrix({c: _vector(column, c, path) for c, column in cells.items()}, path)], notes
 
 
 def _as_matrix(vectors: Run, path: Path) -> Run:

@@ -37,7 +37,7 @@ _DECIMAL = re.compile(rb"(?i)[.e]|nan|inf")
 
 # fc1.weight[0,1] = 0.25, also with a number in each of several columns: an entry of a tensor.
 _ENTRY = re.compile(
-    rb"(?P<name>[\s#>*-]*[^\W\d][^\n\[\]=]{0,200}?(?:\[\d+\][.\w]*){0,4}?)"
+    rb"(?P<name>[\s#>*-]*[A-Za-z_\x80-\xff][^\n\[\]=]{0,200}?(?:\[\d+\][.\w]*){0,4}?)"
     rb"(?P<index>(?:\[[\s\d,]*\d[\s,]*\]){1,8}|\s?\([\s\d,]*\d[\s,]*\))(?:\s*[:=]|(?=\s))"
 )
 _BETWEEN = re.compile(rb"[\s,;|]+")
