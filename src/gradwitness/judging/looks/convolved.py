@@ -25,7 +25,14 @@ from gradwitness.engine.binding import unknown
 from gradwitness.engine.distant import is_distant, scalars
 from gradwitness.engine.floats import is_float, unit_roundoff
 from gradwitness.engine.tiling import axis_of
-from gradwitness.judging.looks.projected import MISSED, Figures, told
+from gradwitness.judging.looks.projected import (
+    DRIFTS,
+    MISSED,
+    STORES,
+    WANDERS,
+    Figures,
+    told,
+)
 from gradwitness.judging.looks.step import Formless
 from gradwitness.rules.registry import ADDED
 
@@ -42,8 +49,6 @@ if TYPE_CHECKING:
 
 # How many random vectors there are for an axis, which is at least twice as long.
 _VECTORS = 4
-# What is allowed of wandering, of drift and of a store, over what is probable (see `projected`).
-_WANDERS, _DRIFTS, _STORES = 4.0, 2.0, 4.0
 # Of n terms that round alike, as equal ones do, errors add up with n, not with sqrt(n): a part of
 # that is allowed where what is probable does not suffice.
 _ALIKE = 1 / 8
@@ -85,9 +90,9 @@ class Convolutions:
             sizes = np.square(own).mean(axis=thin.axes, keepdims=True)
             # Of few a place's own may be small by chance.
             sizes = np.sqrt(np.maximum(sizes, sizes.mean() / 4))
-            allowed = unit * roots * (_WANDERS * across * sums.size + _DRIFTS * sizes)
+            allowed = unit * roots * (WANDERS * across * sums.size + DRIFTS * sizes)
             if stored > unit:
-                allowed += _STORES * stored * sizes
+                allowed += STORES * stored * sizes
             farthest, ratio, allowance = scalars(
                 residual.max(), (residual / allowed).max(), allowed.max()
             )

@@ -43,7 +43,7 @@ SIGNED = 3
 # From this length on an axis of what arrived is taken: its combinations serve other gradients, too.
 LONG = 96
 # What is allowed of wandering, of drift and of a store, over what is probable.
-_WANDERS, _DRIFTS, _STORES = 4.0, 2.0, 4.0
+WANDERS, DRIFTS, STORES = 4.0, 2.0, 4.0
 # What is allowed of all terms together, where partial sums wander further, and come back.
 _STRAYS = 16.0
 
@@ -78,9 +78,9 @@ def held(
     wanders, drifts = _sizes(made[count:]), _sizes(recorded)
     unit = unit_roundoff("float64" if value.dtype == "float64" else "float32")
     roots = math.sqrt(terms) + math.sqrt(length)
-    allowed = unit * roots * (_WANDERS * wanders + _DRIFTS * drifts)
+    allowed = unit * roots * (WANDERS * wanders + DRIFTS * drifts)
     if unit_roundoff(value.dtype) > unit:
-        allowed += _STORES * unit_roundoff(value.dtype) * drifts
+        allowed += STORES * unit_roundoff(value.dtype) * drifts
     if not scalar((residual <= allowed).all()):
         # Partial sums may wander further, and come back.
         allowed += _STRAYS * unit * without_signs().max(axis=axis)

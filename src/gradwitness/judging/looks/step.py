@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import operator
-from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,14 +75,6 @@ class Step:
         """Return the operands whose gradients the rule makes at once with that of one."""
         gradient = self.rule.gradients.get(operand)
         return () if gradient is None else gradient.together
-
-    def without(self, operand: str) -> Step:
-        """Return the step with None for an operand."""
-        arguments = self.call.arguments | {self._schema[operand]: None}
-        step = copy(self)
-        step.call = replace(self.call, arguments=arguments)
-        step.operands = {n: value for n, value in self.operands.items() if n != operand}
-        return step
 
     def inputs(self) -> list[tuple[str, int | None, Argument]]:
         """Return the differentiable inputs, see `Form.inputs`."""
