@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradwitness.capture.process_wide import ProcessWide
+from gradwitness._process_wide import ProcessWide
 from gradwitness.tape import COMPILED, Unseen
 
 if TYPE_CHECKING:

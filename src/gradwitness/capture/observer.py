@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from gradwitness._process_wide import ONE_BLAS_THREAD
 from gradwitness.capture.devices import computing
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Audience:
             return
         begun = time.perf_counter()
         try:
-            with computing():
+            with computing(), ONE_BLAS_THREAD.held():
                 step(self.observer)
         finally:
             self.seconds += time.perf_counter() - begun

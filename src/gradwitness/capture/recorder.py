@@ -14,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from gradwitness._errors import CaptureError
+from gradwitness._process_wide import FULL_COLLECTIONS
 from gradwitness.capture.border import Border
 from gradwitness.capture.closing import closed
 from gradwitness.capture.compiled import Compiled
@@ -25,7 +26,6 @@ from gradwitness.capture.graph import GraphRecorder
 from gradwitness.capture.observer import Audience
 from gradwitness.capture.operators import require_fitting_rules
 from gradwitness.capture.outside import Outside
-from gradwitness.capture.process_wide import FULL_COLLECTIONS
 from gradwitness.capture.retention import Retention
 from gradwitness.capture.source import ModuleTrail, raised_at
 from gradwitness.capture.unused import unused_results

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._process_wide import ONE_BLAS_THREAD
 from gradwitness._progress import progress
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
@@ -247,10 +248,11 @@ class Judge:
             self.steps,
             self._depth,
         )
-        report = attempt(
-            lambda: conclude(seen, tape),
-            lambda why: without_steps((*tape.failures, why)),
-        )
+        with ONE_BLAS_THREAD.held():
+            report = attempt(
+                lambda: conclude(seen, tape),
+                lambda why: without_steps((*tape.failures, why)),
+            )
         notes = (*report.notes, *elsewhere(tape, self._looks.failure))
         return replace(self.drawn.completed(report), depth=self._depth, notes=notes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import JudgingInterrupted
+from gradwitness._process_wide import ONE_BLAS_THREAD
 from gradwitness._progress import progress
 from gradwitness.engine.replay import steps_of
 from gradwitness.judging.depth import FULL
@@ -58,7 +59,8 @@ def judge(tape: Tape, replayed: Replay | None = None, *, depth: str = FULL) -> R
     """
     judging = Judge(tape, depth=depth)
     try:
-        _tell(tape, judging)
+        with ONE_BLAS_THREAD.held():
+            _tell(tape, judging)
         return judging.report(tape, replayed)
     except KeyboardInterrupt:
         raise JudgingInterrupted(judging.report_so_far(tape)) from None
