@@ -19,15 +19,8 @@ _TIMES = 10
 # The largest threshold that Python takes: a C int.
 _MOST = 2**31 - 1
 # Whose threads compute nothing with NumPy: a notebook's, a progress bar's, those that load data.
-_IDLE = (
-    "ipykernel",
-    "IPython",
-    "multiprocessing",
-    "tensorboard",
-    "torch",
-    "tornado",
-    "tqdm",
-    "zmq",
+_IDLE = frozenset(
+    ["ipykernel", "IPython", "multiprocessing", "rich", "tensorboard", "torch", "tqdm", "zmq"]
 )
 
 
