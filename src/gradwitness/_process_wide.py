@@ -19,8 +19,9 @@ _TIMES = 10
 # The largest threshold that Python takes: a C int.
 _MOST = 2**31 - 1
 # Whose threads compute nothing with NumPy: a notebook's, a progress bar's, those that load data.
-_IDLE = frozenset(
-    ["ipykernel", "IPython", "multiprocessing", "rich", "tensorboard", "torch", "tqdm", "zmq"]
+_IDLE = (
+    *("ipykernel", "IPython", "multiprocessing", "rich"),
+    *("tensorboard", "torch", "tqdm", "zmq"),
 )
 
 
