@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import FileFormatError, InputError, MissingExtraError
-from gradwitness._printable import several
+from gradwitness._printable import listed, several
 from gradwitness.claims.mappings import MOST_LEVELS, claims_of
 from gradwitness.engine.floats import numpy_dtype
 from gradwitness.files.mapping import LEAST, MappedFile, forget
@@ -43,7 +43,13 @@ _SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "b
 
 def read_npz(path: Path) -> Claims:
     """Read the arrays of an .npz file; see `read_arrays`."""
-    return claims_in(read_arrays(path), path)
+    claims = claims_in(read_arrays(path), path)
+    with zipfile.ZipFile(path) as archive:
+        others = [name for name in archive.namelist() if not name.endswith(".npy")]
+    if not others:
+        return claims
+    note = f"{path.name}: only entries in .npy were read, not {listed(map(repr, others), 3)}"
+    return replace(claims, notes=(*claims.notes, note))
 
 
 def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:

@@ -61,7 +61,6 @@ def test_the_figures_are_those_of_every_number(dtype: str, layout: Any) -> None:
     assert c.error == 0.25
     assert c.ratio == pytest.approx(0.25 / allowed, rel=1e-15)
     assert c.refuted == np.count_nonzero(error > allowed)
-    assert c.norm == pytest.approx(np.linalg.norm(b), rel=1e-14)
     assert c.detects_relative == pytest.approx(16 * unit, rel=1e-15)
     assert of.digits == pytest.approx(-math.log10(0.25 / np.abs(a).max()), rel=1e-15)
     confirms = (np.abs(a) > allowed) | (a == 0)
@@ -80,7 +79,7 @@ def test_zeros_confirm_that_they_are(dtype: Any) -> None:
     of = row(zeros, -zeros)
     c = of.comparison
     assert (of.verdict, of.digits, of.coverage.judged) == (Verdict.AGREES, math.inf, zeros.size)
-    assert (c.error, c.ratio, c.norm, c.refuted, c.index) == (0, 0, 0, 0, (0, 0))
+    assert (c.error, c.ratio, c.refuted, c.index) == (0, 0, 0, (0, 0))
     other = zeros.copy()
     other[69, 1999] = np.finfo(dtype).smallest_subnormal
     for of in (row(zeros, other), row(other, zeros)):
@@ -91,18 +90,6 @@ def test_zeros_confirm_that_they_are(dtype: Any) -> None:
 def test_the_largest_numbers_are_compared_without_a_warning() -> None:
     a = np.array([1.5e308, -1e306, 3.3, 3.7e305])
     assert row(a, a).verdict is Verdict.AGREES
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scale", [1.0, 2.0**100, 2.0**-100, 2.0**-140])
-def test_the_norm_of_numbers_whose_squares_float32_does_not_hold(dtype: Any, scale: float) -> None:
-    b = (right(3) * scale).astype(dtype)
-    b[5:30] = 0
-    b[40] *= 2.0**-20
-    exact = math.sqrt(math.fsum(x * x for x in b.ravel().tolist()))
-    assert row(right(3).astype(dtype), b).comparison.norm == pytest.approx(
-        exact, rel=2.0**-24, abs=0
-    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

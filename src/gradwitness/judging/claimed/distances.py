@@ -23,14 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# A sum of float32 squares that is larger lacks nothing by underflow, and one that is smaller has no
-# infinity among its terms.
-_LEAST_SUM, _MOST_SUM = 1e-25, 1e35
 _GLANCE = 16
 # The numbers among which one that confirms nothing is looked for again.
 _LINE = 2**12
-# The squares that are added up in their own format.
-_SQUARES = 2**10
 # Of the lines of a piece, the share from which all are read again: one by one they take longer.
 _MANY = 1 / 16
 # Numbers read again after which those of mapped files are given back.
@@ -72,8 +67,6 @@ class Distances:
         format of the pass.
     odd : ndarray
         Which pieces hold a number that is not finite.
-    squares : float
-        The sum of the squares of what was recorded, each line's in the format of the pass.
     """
 
     recorded: NDArray[Any]
@@ -84,7 +77,6 @@ class Distances:
     largest: NDArray[np.float64]
     errors: NDArray[np.float64]
     odd: NDArray[np.bool_]
-    squares: float
 
     @property
     def work(self) -> type[np.floating[Any]]:
@@ -124,9 +116,9 @@ class Distances:
         told as farthest is so in the format of the pass. Where one is not finite, the distance is
         NaN.
         """
-        # The figures are those of a few numbers: the worst, one farthest off, the largest, and
-        # those that are not finite.
-        worst, farthest, largest = _Peak(), _Peak(), _Peak()
+        # The figures are those of a few numbers: those that are not finite, the worst, one farthest
+        # off, and the largest, wherever that is.
+        worst, farthest = _Peak(), _Peak()
         picked = _Picked(self.recorded, dtype, allowance)
         far = self.errors > allowance * (1 - _NEAR)
         beyond = 0
@@ -135,23 +127,19 @@ class Distances:
                 odd = ~_finite(*both)
                 picked.take(at + np.flatnonzero(odd), *(numbers[odd] for numbers in both))
             refuted = picked.refuted
-            for at, r, w in self._finite_numbers(_first_of(self.largest), self.work):
-                largest.take(w, at, r, w)
             for at, r, w in self._finite_numbers(far, np.float64):
                 error = np.abs(r - w)
                 farthest.take(error, at, r, w)
                 worst.take(error / allowance, at, r, w)
                 beyond += int(np.count_nonzero(error > allowance))
             if not far.any():
-                for at, r, w in self._finite_numbers(_first_of(self.errors), self.work):
+                first = np.arange(self.errors.size) == np.argmax(self.errors)
+                for at, r, w in self._finite_numbers(first, self.work):
                     farthest.take(r - w, at, r, w)
                 worst = farthest
-        peaks = worst, farthest, largest
-        r, w = np.array([peak.pair for peak in peaks]).T
-        picked.take(np.array([peak.index for peak in peaks]), r, w)
-        comparison = replace(
-            picked.result(), refuted=refuted + beyond, norm=math.sqrt(self.squares)
-        )
+        r, w = np.array([worst.pair, farthest.pair, (self.largest.max(),) * 2]).T
+        picked.take(np.array([worst.index, farthest.index, farthest.index]), r, w)
+        comparison = replace(picked.result(), refuted=refuted + beyond)
         gap = math.nan if self.odd.any() else abs(farthest.pair[0] - farthest.pair[1])
         return comparison, gap
 
@@ -236,10 +224,6 @@ def _read_again(
     forget(*arrays)
 
 
-def _first_of(figures: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.asarray(np.arange(figures.size) == np.argmax(figures))
-
-
 class _Peak:
     """The first pair of numbers at which a figure is largest in magnitude."""
 
@@ -269,7 +253,6 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
     same = np.empty(space.size, np.bool_)
     in_piece = np.arange(0, space.size, _LINE)
     starts, lines, smallest, largest, errors, odd = [0], [], [], [], [], []
-    squares = 0.0
     with np.errstate(all="ignore"):
         for r, w in pieces(recorded, expected, dtype=work):
             part, ends = space[: r.size], in_piece[: -(-r.size // _LINE)]
@@ -291,7 +274,6 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
             for kept, figure in zip((largest, errors, smallest), figures, strict=True):
                 kept.append(figure)
             starts.append(starts[-1] + r.size)
-            squares += _sum_of_squares(r) if figures[0] or error else 0.0
     lines.append(np.array(starts[-1:]))
     return Distances(
         recorded,
@@ -302,7 +284,6 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
         np.array(largest),
         np.array(errors),
         np.array(odd),
-        squares,
     )
 
 
@@ -317,17 +298,3 @@ def _of_finite(
     finite = _finite(r, w)
     error = np.where(finite, np.abs(r.astype(np.float64) - w), 0)
     return float(size.max()), float(error.max()), np.minimum.reduceat(size * finite, ends)
-
-
-def _sum_of_squares(x: NDArray[Any]) -> float:
-    """Return the sum of a piece's squares, added up in its own format as far as that goes."""
-    whole = x.size // _SQUARES * _SQUARES
-    # Row by column, each product is short: for a long one BLAS would wake its threads.
-    lines = x[:whole].reshape(-1, 1, _SQUARES)
-    sums = np.matmul(lines, lines.reshape(-1, _SQUARES, 1))
-    total = float(np.add.reduce(sums, axis=None, dtype=np.float64))
-    if not _LEAST_SUM < total < _MOST_SUM:
-        total, whole = 0.0, 0
-    if whole < x.size:
-        total += float(np.add.reduce(np.square(x[whole:], dtype=np.float64)))
-    return total

@@ -148,7 +148,8 @@ def _row(
         verdict,
         reason,
         False,
-        replace(comparison, verdict=verdict, reason=reason),
+        # Nothing that is said of a claim rests on its norm, which would take a pass of its own.
+        replace(comparison, verdict=verdict, reason=reason, norm=math.nan),
         digits,
         Coverage(of.confirming.count, size),
     )
