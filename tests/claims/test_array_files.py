@@ -56,6 +56,17 @@ def test_what_follows_the_array_of_an_npy_is_told(tmp_path: Path, size: int) -> 
     assert claims.runs[0]["a"].array.shape == (size,)
 
 
+def test_entries_of_an_npz_that_are_no_arrays_are_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", w=W)
+    assert not read_claims(tmp_path / "a.npz").notes
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("readme.txt", "by hand")
+        archive.writestr("b.NPY", "by hand")
+    claims = read_claims(tmp_path / "a.npz")
+    assert claims.notes == ("a.npz: only entries in .npy were read, not 'readme.txt' and 'b.NPY'",)
+    assert list(claims.runs[0]) == ["w"]
+
+
 def test_a_length_that_is_no_integer_is_refused(tmp_path: Path) -> None:
     content = io.BytesIO()
     header = {"descr": "<f4", "fortran_order": False, "shape": (True, 4)}

@@ -86,3 +86,23 @@ def test_compressed_datasets_and_other_floats_are_read(tmp_path: Path) -> None:
     for name in ("packed", "swapped"):
         assert np.array_equal(run[name].array, NUMBERS)
     assert run["empty"].array.shape == (0, 3)
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_damaged_npz_is_refused_before_its_numbers_are_called_wrong(
+    tmp_path: Path, *, is_first: bool
+) -> None:
+    pair = right, damaged = tmp_path / "right.npz", tmp_path / "damaged.npz"
+    for path in pair:
+        save(path, NUMBERS)
+    content = bytearray(right.read_bytes())
+    at = content.index(NUMBERS[700, 700].tobytes() + NUMBERS[700, 701].tobytes())
+    content[at] ^= 1  # the last bit of a number, which agrees all the same
+    damaged.write_bytes(content)
+    assert diff(*pair[:: -1 if is_first else 1]).verdict is Verdict.AGREES
+    content[at + 3] ^= 0x80  # its sign
+    damaged.write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"damaged\.npz: 'a\.npy' is not what was written"):
+        diff(*pair[:: -1 if is_first else 1])
+    with pytest.raises(FileFormatError, match=r"damaged\.npz: 'a\.npy' is not what was written"):
+        read_claims(damaged)

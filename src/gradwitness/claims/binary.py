@@ -9,17 +9,19 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness._errors import FileFormatError, InputError, MissingExtraError
-from gradwitness._printable import several
+from gradwitness._printable import listed, several
 from gradwitness.claims.mappings import MOST_LEVELS, claims_of
 from gradwitness.engine.floats import numpy_dtype
 from gradwitness.files.mapping import LEAST, MappedFile, forget
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -42,8 +44,15 @@ _SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "b
 
 
 def read_npz(path: Path) -> Claims:
-    """Read the arrays of an .npz file; see `read_arrays`."""
-    return claims_in(read_arrays(path), path)
+    """Read the arrays of an .npz file as `read_arrays` does, but leave large ones unverified."""
+    arrays, unverified = _read_unverified(path)
+    claims = replace(claims_in(arrays, path), unverified=unverified)
+    with zipfile.ZipFile(path) as archive:
+        others = [name for name in archive.namelist() if not name.endswith(".npy")]
+    if not others:
+        return claims
+    note = f"{path.name}: only entries in .npy were read, not {listed(map(repr, others), 3)}"
+    return replace(claims, notes=(*claims.notes, note))
 
 
 def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
@@ -51,7 +60,21 @@ def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
 
     Raises `FileFormatError` if it is another kind of file, damaged, too large, or holds objects.
     """
+    arrays, unverified = _read_unverified(path, most)
+    for verify in unverified:
+        verify()
+    return arrays
+
+
+def _read_unverified(
+    path: Path, most: int | None = None
+) -> tuple[dict[str, Any], tuple[Callable[[], None], ...]]:
+    """Return the arrays of an .npz file, and functions that refuse damaged ones among the mapped.
+
+    What is not mapped is verified as it is read.
+    """
     arrays: dict[str, Any] = {}
+    unverified: list[Callable[[], None]] = []
     try:
         with zipfile.ZipFile(path) as archive:
             check_sizes(archive, path, most)
@@ -62,7 +85,8 @@ def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
                     with archive.open(entry) as file:
                         array = _read_npy(file, entry.file_size, mapped, begin)
                     if begin is not None:
-                        _verify(entry, mapped.array(_BYTE, (entry.file_size,), begin))
+                        content = mapped.array(_BYTE, (entry.file_size,), begin)
+                        unverified.append(partial(_verify, path, entry, content))
                     arrays[entry.filename.removesuffix(".npy")] = array
     except FileFormatError:
         raise
@@ -71,7 +95,7 @@ def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
         raise FileFormatError(
             f"{path}: not a .npz file of plain arrays ({error}). Write it with numpy.savez."
         ) from error
-    return arrays
+    return arrays, tuple(unverified)
 
 
 def check_sizes(archive: zipfile.ZipFile, path: Path, most: int | None) -> None:
@@ -119,14 +143,17 @@ def _begin_of(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int | None:
     return entry.header_offset + _LENGTHS + 4 + int(name) + int(extra)
 
 
-def _verify(entry: zipfile.ZipInfo, content: NDArray[np.uint8]) -> None:
-    """Raise `BadZipFile` if a mapped entry is not what was written."""
+def _verify(path: Path, entry: zipfile.ZipInfo, content: NDArray[np.uint8]) -> None:
+    """Raise `FileFormatError` if a mapped entry is not what was written."""
     checksum = 0
     for at in range(0, content.size, _CHECKED):
         checksum = zlib.crc32(content[at : at + _CHECKED].data, checksum)
         forget(content)
     if checksum != entry.CRC:
-        raise zipfile.BadZipFile(f"Bad CRC-32 for file {entry.filename!r}")
+        raise FileFormatError(
+            f"{path}: {entry.filename!r} is not what was written: its bytes have another CRC-32. "
+            "Copy the file again, or write it again with numpy.savez."
+        )
 
 
 def _read_npy(file: Any, size: int, mapped: MappedFile, begin: int | None) -> Any:

@@ -9,6 +9,8 @@ from gradwitness._errors import InputError
 from gradwitness._printable import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -66,11 +68,19 @@ class Claims:
         One for each backward pass; a file may hold several.
     notes : tuple of str
         What was ambiguous in the source, and how it was understood.
+    unverified : tuple of callable
+        Each raises `FileFormatError` if a part of the file is not what was written.
     """
 
     source: str
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = field(default=())
+    unverified: tuple[Callable[[], None], ...] = field(default=(), repr=False, compare=False)
+
+    def verify(self) -> None:
+        """Raise `FileFormatError` if a part of the file is not what was written."""
+        for verify in self.unverified:
+            verify()
 
     def __post_init__(self) -> None:
         # Whoever shows a name need not think of what may be in it.

@@ -41,12 +41,13 @@ _PICKLED = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _PICKLES = (".pkl", ".pickle", ".joblib", ".p")
 
 
-def read_claims(source: Source) -> Claims:
+def read_claims(source: Source, *, is_verified: bool = True) -> Claims:
     """Read claimed gradients.
 
     A source is a mapping of names to arrays or tensors, a function without arguments that returns
     one, or a file, whose extension tells its format (docs/claims.md); without a known one, it is
-    text. No code in a file is ever run. `Claims` are returned as they are.
+    text. No code in a file is ever run. `Claims` are returned as they are. Checksums of large
+    arrays that stay in their file are left to `Claims.verify` if it shall not be verified here.
 
     Raises `InputError` if the source cannot be used, or the function raises (its exception is the
     cause); `FileFormatError` where a file is malformed; `MissingExtraError` if reading it needs a
@@ -57,7 +58,10 @@ def read_claims(source: Source) -> Claims:
     if isinstance(source, Mapping):
         return claims_of(source, "a dict")
     if isinstance(source, str | os.PathLike):
-        return _read_file(Path(source))
+        claims = _read_file(Path(source))
+        if is_verified:
+            claims.verify()
+        return claims
     if callable(source):
         return _call(source)
     raise InputError(

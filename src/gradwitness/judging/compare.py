@@ -28,7 +28,6 @@ from gradwitness.judging.comparison import TOO_LITTLE as TOO_LITTLE
 from gradwitness.judging.comparison import Comparison as Comparison
 from gradwitness.judging.comparison import in_turn as in_turn
 from gradwitness.judging.comparison import mismatch as mismatch
-from gradwitness.judging.comparison import nothing as nothing
 from gradwitness.judging.comparison import settled_by as settled_by
 from gradwitness.judging.comparison import unjudged as unjudged
 from gradwitness.verdict import Verdict
@@ -88,10 +87,12 @@ class Comparing:
         # Set if the arrays cannot be compared number by number.
         self._incomparable: Comparison | None = None
 
-    def take(self, expected: Any, index: tuple[slice, ...] = ()) -> None:
-        """Compare the witness's numbers, or those of the piece at an index."""
+    def take(
+        self, expected: Any, index: tuple[slice, ...] = (), picked: NDArray[Any] | None = None
+    ) -> None:
+        """Compare the witness's numbers, or those of the piece at an index, or some picked ones."""
         array = self._recorded
-        recorded = array[index] if index else array
+        recorded = array[index] if picked is None else picked
         value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
         if recorded.shape != value.shape:
             self._incomparable = mismatch(f"shape {recorded.shape}, expected {value.shape}", array)
@@ -108,9 +109,9 @@ class Comparing:
             else:
                 self._scan.exactly(recorded, value)
 
-    def result(self) -> Comparison:
-        """Return the judgement."""
-        return self._incomparable or self._scan.result()
+    def result(self, size: int = 0) -> Comparison:
+        """Return the judgement, of so many elements if not all were compared."""
+        return self._incomparable or self._scan.result(size)
 
     def _floats(self, recorded: NDArray[Any], value: NDArray[Any], expected: Any) -> None:
         dtype = self._dtype
@@ -313,8 +314,7 @@ class _Scan:
             self._refuted += beyond.size
             self._farthest = max(self._farthest, float(beyond.max(initial=0.0)))
         if ratio[at] > self._worst[0]:
-            figures = (array[at].item() for array in (ratio, r, w, error, bound))
-            self._worst = tuple(figures)
+            self._worst = tuple(array[at].item() for array in (ratio, r, w, error, bound))
             self._worst_index = self._index_of(at)
 
     def _measure(self, w: NDArray[np.float64]) -> float:
@@ -333,8 +333,9 @@ class _Scan:
         self._size += r.size
         self._within += r.size
 
-    def result(self) -> Comparison:
-        """Return the judgement."""
+    def result(self, size: int) -> Comparison:
+        """Return the judgement, of so many elements if not all were compared."""
+        size = size or self._size
         ratio, r, w, error, bound = self._worst
         lost = self._widest and self._widest * own_share(self.arithmetic)
         detects = 2 * self._widest
@@ -342,12 +343,11 @@ class _Scan:
         unusable = next((name for name in _UNUSABLE if self._unusable[name]), None)
         if self._refuted:
             verdict = Verdict.DISAGREES
-            if not np.isfinite(r):
-                finite = f"{w}" if np.isinf(w) else "a finite number"
-                reason = f"{r} where {finite} is expected"
+            if not (np.isfinite(r) and np.isfinite(w)):
+                reason = f"{r} where {'a finite number' if np.isfinite(w) else w} is expected"
         elif unusable is not None:
             verdict = Verdict.INCONCLUSIVE
-            reason = f"{unusable} in {self._unusable[unusable]} of {self._size} elements"
+            reason = f"{unusable} in {self._unusable[unusable]} of {size} elements"
         elif self._largest > 0 and self._below_bound:
             verdict = Verdict.INCONCLUSIVE
             reason = TOO_LITTLE
@@ -359,7 +359,7 @@ class _Scan:
         return Comparison(
             verdict=verdict,
             reason=reason,
-            size=self._size,
+            size=size,
             refuted=self._refuted,
             index=self._worst_index,
             recorded=r,

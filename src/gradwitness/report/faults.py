@@ -95,11 +95,11 @@ def claim_faults(report: ClaimReport) -> tuple[Fault, ...]:
             Fault(
                 Verdict.INCONCLUSIVE,
                 f"{name}: not claimed",
-                f"{report.source} does not contain it",
+                f"{source} does not contain it",
                 kind="missing claim",
                 symbol=name,
             )
-            for name in report.unclaimed
+            for name, source in report.missing
         ]
     )
 

@@ -77,3 +77,25 @@ def test_entries_that_the_first_source_lacks_are_not_wrong(tmp_path: Path) -> No
     )
     (run,) = diff(path, RIGHT).runs
     assert [row.verdict for row in run.rows] == [Verdict.INCONCLUSIVE, *[Verdict.AGREES] * 3]
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_in_one_source_is_wrong_whichever_comes_first(odd: float) -> None:
+    wrong = {name: array.copy() for name, array in RIGHT.items()}
+    wrong["fc2.weight"][1, 2] = odd
+    for pair in ((RIGHT, wrong), (wrong, RIGHT)):
+        (run,) = diff(*pair).runs
+        assert [row.name for row in run.wrong] == ["fc2.weight"]
+        assert (run.wrong[0].comparison.index, run.wrong[0].comparison.refuted) == ((1, 2), 1)
+    assert diff(wrong, wrong).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_tensor_of_one_source_leaves_a_doubt_whichever_comes_first() -> None:
+    more = RIGHT | {"fc3.weight": np.ones((3, 2), np.float32)}
+    for a, b in ((RIGHT, more), (more, RIGHT)):
+        found = diff(a, b)
+        assert (found.verdict, found.exit_code) == (Verdict.INCONCLUSIVE, 3)
+        (run,) = found.runs
+        assert [name for name, _ in run.missing] == ["fc3.weight"]
+        assert "missing   fc3.weight: not in" in f"{found}"
+        assert "4 agree; 1 in one source only" in f"{found}"

@@ -68,7 +68,7 @@ def _pair(
     notes = (*notes, *layouts)
     unit = unit_roundoff(dtype)
     near = max(_LEAST, 2 * len(a)) * unit
-    return judge_run(
+    report = judge_run(
         b,
         _references(a, near, math.sqrt(unit)),
         dtype,
@@ -77,6 +77,7 @@ def _pair(
         grade=f"no program: agreement to {near:.1e}, disagreement beyond {math.sqrt(unit):.1e}",
         notes=notes,
     )
+    return replace(report, is_mutual=True)
 
 
 def _in_layout_of(b: Run, a: Run) -> tuple[Run, tuple[str, ...]]:

@@ -16,21 +16,16 @@ import numpy as np
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.files.mapping import PIECE, forget, pieces
-from gradwitness.judging.compare import Comparison, compare
+from gradwitness.judging.compare import Comparing, Comparison
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-# A sum of float32 squares that is larger lacks nothing by underflow, and one that is smaller has no
-# infinity among its terms.
-_LEAST_SUM, _MOST_SUM = 1e-25, 1e35
 _GLANCE = 16
 # The numbers among which one that confirms nothing is looked for again.
 _LINE = 2**12
-# The squares that are added up in their own format.
-_SQUARES = 2**10
 # Of the lines of a piece, the share from which all are read again: one by one they take longer.
 _MANY = 1 / 16
 # Numbers read again after which those of mapped files are given back.
@@ -40,19 +35,24 @@ _NEAR = 2.0**-20
 
 
 def extent(array: NDArray[Any]) -> tuple[float, float]:
-    """Return the largest magnitude, NaN if there is one, and the smallest that is not zero."""
+    """Return the largest finite magnitude, and the smallest that is not zero."""
     largest, smallest = 0.0, math.inf
     with np.errstate(all="ignore"):
         for (numbers,) in pieces(array):
             size = np.abs(numbers)
-            largest = float(np.maximum(largest, size.max(initial=0.0)))
+            most = size.max(initial=0.0)
+            if not math.isfinite(most):
+                most = np.max(size, initial=0.0, where=np.isfinite(size))
+            largest = max(largest, float(most))
             smallest = min(smallest, float(np.min(size, initial=np.inf, where=size > 0)))
     return largest, smallest
 
 
 @dataclass(frozen=True)
 class Distances:
-    """What one pass tells of two arrays of finite real numbers.
+    """What one pass tells of two arrays of real numbers.
+
+    The figures are those of finite numbers; what is beside one that is not is no distance.
 
     Attributes
     ----------
@@ -65,8 +65,8 @@ class Distances:
     largest, errors : ndarray
         The largest magnitude expected and the largest distance in each piece, as computed in the
         format of the pass.
-    squares : float
-        The sum of the squares of what was recorded, each line's in the format of the pass.
+    odd : ndarray
+        Which pieces hold a number that is not finite.
     """
 
     recorded: NDArray[Any]
@@ -76,7 +76,7 @@ class Distances:
     smallest: NDArray[np.float64]
     largest: NDArray[np.float64]
     errors: NDArray[np.float64]
-    squares: float
+    odd: NDArray[np.bool_]
 
     @property
     def work(self) -> type[np.floating[Any]]:
@@ -113,35 +113,93 @@ class Distances:
         """Return what `compare` does if every number may be so far off, and the largest distance.
 
         The allowance is finite, and 0 only if no number is off. Where none is farther off, the one
-        told as farthest is so in the format of the pass.
+        told as farthest is so in the format of the pass. Where one is not finite, the distance is
+        NaN.
         """
-        # The figures are those of a few numbers: the worst, one farthest off, and the largest.
-        worst, farthest, largest = _Peak(), _Peak(), _Peak()
-        refuted = 0
-        for at, r, w in self.numbers(self.starts, _first_of(self.largest), self.work):
-            largest.take(w, at, r, w)
+        # The figures are those of a few numbers: those that are not finite, the worst, one farthest
+        # off, and the largest, wherever that is.
+        worst, farthest = _Peak(), _Peak()
+        picked = _Picked(self.recorded, dtype, allowance)
         far = self.errors > allowance * (1 - _NEAR)
-        if far.any():
-            for at, r, w in self.numbers(self.starts, far):
+        beyond = 0
+        with np.errstate(all="ignore"):
+            for at, *both in self.numbers(self.starts, self.odd):
+                odd = ~_finite(*both)
+                picked.take(at + np.flatnonzero(odd), *(numbers[odd] for numbers in both))
+            refuted = picked.refuted
+            for at, r, w in self._finite_numbers(far, np.float64):
                 error = np.abs(r - w)
                 farthest.take(error, at, r, w)
                 worst.take(error / allowance, at, r, w)
-                refuted += int(np.count_nonzero(error > allowance))
-        else:
-            for at, r, w in self.numbers(self.starts, _first_of(self.errors), self.work):
-                farthest.take(r - w, at, r, w)
-            worst = farthest
-        r, w = np.array([peak.pair for peak in (worst, farthest, largest)]).T
-        bound = np.full(r.shape, allowance)
-        comparison = compare(r, Bounded(w, Arithmetic.stepwise(dtype), bound, bound), dtype)
-        place = np.unravel_index(worst.index, self.expected.shape)
-        return replace(
-            comparison,
-            size=self.expected.size,
-            refuted=refuted,
-            index=tuple(map(int, place)),
-            norm=math.sqrt(self.squares),
-        ), abs(farthest.pair[0] - farthest.pair[1])
+                beyond += int(np.count_nonzero(error > allowance))
+            if not far.any():
+                first = np.arange(self.errors.size) == np.argmax(self.errors)
+                for at, r, w in self._finite_numbers(first, self.work):
+                    farthest.take(r - w, at, r, w)
+                worst = farthest
+        r, w = np.array([worst.pair, farthest.pair, (self.largest.max(),) * 2]).T
+        picked.take(np.array([worst.index, farthest.index, farthest.index]), r, w)
+        comparison = replace(picked.result(), refuted=refuted + beyond)
+        gap = math.nan if self.odd.any() else abs(farthest.pair[0] - farthest.pair[1])
+        return comparison, gap
+
+    def _finite_numbers(
+        self, which: NDArray[np.bool_], dtype: Any
+    ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+        """Iterate over some pieces, with zeros in place of pairs that are not both finite."""
+        for at, *both in self.numbers(self.starts, which, dtype):
+            if self.odd.any():
+                finite = _finite(*both)
+                both = [np.where(finite, numbers, 0) for numbers in both]
+            yield at, both[0], both[1]
+
+
+class _Picked:
+    """Compares some of an array's numbers, and tells the result as one of all.
+
+    Parameters
+    ----------
+    recorded : ndarray
+        The whole array.
+    dtype : str
+    allowance : float
+        How far each number may be off.
+    """
+
+    def __init__(self, recorded: NDArray[Any], dtype: str, allowance: float) -> None:
+        self._comparing = Comparing(recorded, dtype)
+        self._shape = recorded.shape
+        self._arithmetic = Arithmetic.stepwise(dtype)
+        self._allowance = allowance
+        self._count = 0
+        self._worst = 0
+
+    @property
+    def refuted(self) -> int:
+        """How many of them lie outside their allowance."""
+        return self.result().refuted if self._count else 0
+
+    def take(self, places: NDArray[np.int64], r: NDArray[Any], w: NDArray[Any]) -> None:
+        """Compare the numbers at some places, in C order."""
+        if not r.size:
+            return
+        start, self._count = self._count, self._count + r.size
+        bound = np.full(r.shape, self._allowance)
+        expected = Bounded(w, self._arithmetic, bound, bound)
+        self._comparing.take(expected, (slice(start, self._count),), r)
+        at = self._comparing.result().index
+        if at and at[0] >= start:
+            self._worst = int(places[at[0] - start])
+
+    def result(self) -> Comparison:
+        """Return the judgement, where the numbers that were not picked tell nothing more."""
+        place = np.unravel_index(self._worst, self._shape)
+        result = self._comparing.result(math.prod(self._shape))
+        return replace(result, index=tuple(map(int, place)))
+
+
+def _finite(r: NDArray[Any], w: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.isfinite(r) & np.isfinite(w)
 
 
 def _read_again(
@@ -166,10 +224,6 @@ def _read_again(
     forget(*arrays)
 
 
-def _first_of(figures: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.asarray(np.arange(figures.size) == np.argmax(figures))
-
-
 class _Peak:
     """The first pair of numbers at which a figure is largest in magnitude."""
 
@@ -189,7 +243,7 @@ def _work(*dtypes: np.dtype[Any]) -> type[np.floating[Any]]:
 
 
 def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | None:
-    """Read two arrays of one shape; None if there are no numbers, or one is not finite and real."""
+    """Read two arrays of one shape; None if there are no numbers, or complex ones."""
     dtypes = recorded.dtype, expected.dtype
     if not recorded.size or any(dtype.kind == "c" for dtype in dtypes):
         return None
@@ -198,8 +252,7 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
     # Made anew for each piece, it would be asked of the system each time.
     same = np.empty(space.size, np.bool_)
     in_piece = np.arange(0, space.size, _LINE)
-    starts, lines, smallest, largest, errors = [0], [], [], [], []
-    squares = 0.0
+    starts, lines, smallest, largest, errors, odd = [0], [], [], [], [], []
     with np.errstate(all="ignore"):
         for r, w in pieces(recorded, expected, dtype=work):
             part, ends = space[: r.size], in_piece[: -(-r.size // _LINE)]
@@ -214,14 +267,13 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
                 error = float(np.maximum(np.maximum.reduce(part), -np.minimum.reduce(part)))
             np.abs(w, out=part)
             lines.append(starts[-1] + ends)
-            smallest.append(np.minimum.reduceat(part, ends))
-            largest.append(float(np.maximum.reduce(part)))
-            if not math.isfinite(largest[-1] + error):
-                forget(recorded, expected)
-                return None
-            errors.append(error)
+            figures = float(np.maximum.reduce(part)), error, np.minimum.reduceat(part, ends)
+            odd.append(not math.isfinite(figures[0] + error))
+            if odd[-1]:
+                figures = _of_finite(r, w, ends)
+            for kept, figure in zip((largest, errors, smallest), figures, strict=True):
+                kept.append(figure)
             starts.append(starts[-1] + r.size)
-            squares += _sum_of_squares(r) if largest[-1] or error else 0.0
     lines.append(np.array(starts[-1:]))
     return Distances(
         recorded,
@@ -231,19 +283,18 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
         np.concatenate(smallest).astype(np.float64),
         np.array(largest),
         np.array(errors),
-        squares,
+        np.array(odd),
     )
 
 
-def _sum_of_squares(x: NDArray[Any]) -> float:
-    """Return the sum of a piece's squares, added up in its own format as far as that goes."""
-    whole = x.size // _SQUARES * _SQUARES
-    # Row by column, each product is short: for a long one BLAS would wake its threads.
-    lines = x[:whole].reshape(-1, 1, _SQUARES)
-    sums = np.matmul(lines, lines.reshape(-1, _SQUARES, 1))
-    total = float(np.add.reduce(sums, axis=None, dtype=np.float64))
-    if not _LEAST_SUM < total < _MOST_SUM:
-        total, whole = 0.0, 0
-    if whole < x.size:
-        total += float(np.add.reduce(np.square(x[whole:], dtype=np.float64)))
-    return total
+def _of_finite(
+    r: NDArray[Any], w: NDArray[Any], ends: NDArray[np.int64]
+) -> tuple[float, float, NDArray[np.float64]]:
+    """Return the figures of a piece in which a number, or a distance in its format, is not finite.
+
+    Where a number is not, the smallest of its line is 0: the line is read again.
+    """
+    size = np.where(np.isfinite(w), np.abs(w), 0).astype(np.float64)
+    finite = _finite(r, w)
+    error = np.where(finite, np.abs(r.astype(np.float64) - w), 0)
+    return float(size.max()), float(error.max()), np.minimum.reduceat(size * finite, ends)

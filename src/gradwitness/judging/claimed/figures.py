@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gradwitness.judging.claimed.reports import Reference
     from gradwitness.judging.compare import Comparison
 
+_LEAST = float(np.finfo(np.float64).smallest_subnormal)
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -57,6 +59,9 @@ def figures(claim: Claim, reference: Reference, part: tuple[Any, ...], dtype: st
     told = distances(claim.array, value) if uniform and claim.is_whole else None
     largest = float(told.largest.max()) if told else extent(value)[0]
     allowed = reference.allowed(largest)
+    if reference.share and not largest and not _is_finite(told, value):
+        # Where all else is zero no error is allowed, but infinity is never certain.
+        allowed = allowed + _LEAST
     if not claim.is_whole:
         shape, value = value.shape, value[part]
         allowed, unsaid = (np.broadcast_to(each, shape)[part] for each in (allowed, unsaid))
@@ -67,6 +72,10 @@ def figures(claim: Claim, reference: Reference, part: tuple[Any, ...], dtype: st
     else:
         judged = _one_by_one(claim, value, bound, unsaid, dtype)
     return Figures(value, allowed, largest, *judged)
+
+
+def _is_finite(told: Distances | None, value: NDArray[Any]) -> bool:
+    return not told.odd.any() if told else bool(np.isfinite(value).all())
 
 
 def _at_once(

@@ -148,7 +148,8 @@ def _row(
         verdict,
         reason,
         False,
-        replace(comparison, verdict=verdict, reason=reason),
+        # Nothing that is said of a claim rests on its norm, which would take a pass of its own.
+        replace(comparison, verdict=verdict, reason=reason, norm=math.nan),
         digits,
         Coverage(of.confirming.count, size),
     )
@@ -169,15 +170,15 @@ def _between(claim: Claim, reference: Reference, of: Figures) -> bool:
     """Whether distances exceed a few roundings, but may still be due to rounding."""
     if math.isinf(reference.doubtful_to):
         return True
-    if not reference.doubtful_to:
+    if not (reference.doubtful_to and math.isfinite(of.comparison.error)):
         return False
-    most = np.asarray(of.allowed + reference.doubtful_to * of.largest)
+    most = of.allowed + reference.doubtful_to * of.largest + claim.rounding
+    if not np.ndim(most):
+        return bool(of.comparison.error <= most)
     with np.errstate(all="ignore"):
-        return all(
-            np.all(np.abs(c - v) - rounding <= far)
-            for c, v, rounding, far in pieces(
-                claim.array, of.value, np.asarray(claim.rounding), most
-            )
+        # NaN that is not refuted stands on both sides.
+        return not any(
+            np.any(np.abs(c - v) > far) for c, v, far in pieces(claim.array, of.value, most)
         )
 
 

@@ -131,6 +131,8 @@ class ClaimReport:
         Why claims are wrong, best first; empty where no explanation fits.
     digits : float or None
         What is `required`: a disagreement with so many right digits is let pass.
+    is_mutual : bool
+        Whether neither source is right by itself, so that what either one lacks leaves a doubt.
     """
 
     source: str
@@ -143,10 +145,20 @@ class ClaimReport:
     notes: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
     digits: float | None = None
+    is_mutual: bool = False
+
+    @property
+    def missing(self) -> tuple[tuple[str, str], ...]:
+        """Gradients that are compared with nothing, each with the source that lacks it."""
+        theirs = self.unknown if self.is_mutual else ()
+        return (
+            *((name, self.source) for name in self.unclaimed),
+            *((name, self.against) for name in theirs),
+        )
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all; an unclaimed gradient counts as INCONCLUSIVE, and so does no claim."""
+        """The worst of all; a `missing` gradient counts as INCONCLUSIVE, and so does no claim."""
         return self._verdict_to(None)
 
     @property
@@ -155,7 +167,7 @@ class ClaimReport:
         return self._verdict_to(self.digits)
 
     def _verdict_to(self, digits: float | None) -> Verdict:
-        missing = [Verdict.INCONCLUSIVE] * bool(self.unclaimed)
+        missing = [Verdict.INCONCLUSIVE] * bool(self.missing)
         return worst([row.verdict_to(digits) for row in self.rows] + missing)
 
     @property

@@ -203,9 +203,13 @@ def _closing(report: ClaimReport) -> Text:
         if row.reason not in ("", CANCELS):
             style = "yellow" if row.verdict is Verdict.INCONCLUSIVE else "default"
             lines.append(f"{row.name}: {row.reason}\n", style=style)
-    if report.unclaimed:
+    if report.is_mutual:
+        for source in dict.fromkeys(source for _, source in report.missing):
+            names = [name for name, lacks in report.missing if lacks == source]
+            lines.append(f"missing   {listed(names, _LISTED)}: not in {source}\n", style="yellow")
+    elif report.unclaimed:
         lines.append(f"unclaimed {listed(report.unclaimed, _LISTED)}\n", style="yellow")
-    if report.unknown:
+    if report.unknown and not report.is_mutual:
         lines.append(f"unknown   {listed(report.unknown, _LISTED)}: not matched to a gradient\n")
     for note in report.notes:
         lines.append(f"note      {note}\n")
@@ -227,7 +231,8 @@ def _count(report: ClaimReport) -> str:
     counts = [(v, sum(row.verdict is v for row in report.rows)) for v in Verdict]
     said = {Verdict.AGREES: "agree", Verdict.DISAGREES: "DISAGREE"}
     text = ", ".join(f"{n} {said.get(v, 'inconclusive')}" for v, n in counts if n)
-    missing = f"; {len(report.unclaimed)} not claimed" if report.unclaimed else ""
+    how = "in one source only" if report.is_mutual else "not claimed"
+    missing = f"; {len(report.missing)} {how}" if report.missing else ""
     return (text or "none judged") + missing
 
 
