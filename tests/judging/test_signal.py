@@ -14,6 +14,7 @@ import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE, PROBABLE, compare, settled_by
+from gradwitness.judging.comparison import NEAR
 from gradwitness.judging.lost import LOST
 from gradwitness.verdict import Verdict
 
@@ -106,6 +107,30 @@ def test_the_logarithm_of_a_sum_of_one_agrees(
     assert witness.verdict is A, witness.report.reasons()
     (step,) = [f for f in witness.report.findings if "log" in f.title]
     assert step.comparison.detects <= 64 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize(
+    ("size", "off", "reason", "verdict"),
+    [
+        (0.9, 0.0, CANCELS, Verdict.AGREES),
+        # Rounding cannot make 1.5 times its bound of 0: it is near the right number, or in doubt.
+        (1.5, 0.06, NEAR, Verdict.AGREES),
+        (1.5, 0.09, COARSE, Verdict.INCONCLUSIVE),
+        (15.0, 0.7, NEAR, Verdict.AGREES),
+        (15.0, 0.9, COARSE, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_what_is_larger_than_its_bound_is_no_zero(
+    size: float, off: float, reason: str, verdict: Verdict
+) -> None:
+    bound = np.array([1.0])
+    expected = Bounded(np.array([size]), Arithmetic.stepwise("float32"), bound, bound)
+    compared = compare(np.array([size + off], np.float32), expected, "float32")
+    settled = settled_by(compared, lambda: 1e3)
+    assert (settled.verdict, settled.reason) == (verdict, reason)
+    if reason == NEAR:
+        # What is as far off again on the other side, and more, no longer agrees.
+        assert settled.detects == pytest.approx(size / 20 + off, rel=1e-6)
 
 
 def test_zero_where_large_terms_cancel_agrees() -> None:

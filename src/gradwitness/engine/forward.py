@@ -12,7 +12,7 @@ import numpy as np
 
 from gradwitness._errors import RuleError, RuleFailure, Unjudgeable
 from gradwitness._printable import one_line
-from gradwitness.engine.binding import Lookup, bind
+from gradwitness.engine.binding import Lookup, bind, unrecorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.bounded.array import rounding
 from gradwitness.engine.floats import (
@@ -22,8 +22,10 @@ from gradwitness.engine.floats import (
     is_float,
     is_inexact,
     round_to,
+    wide,
 )
 from gradwitness.engine.foreach import is_foreach, members
+from gradwitness.engine.forms import BITS
 from gradwitness.engine.step_arithmetic import forward_arithmetic
 from gradwitness.rules.kernel_ops import paired
 from gradwitness.rules.user_rules import own
@@ -55,6 +57,8 @@ def evaluate(
             for member in members(call)
         )
         return tuple(result for (result,) in results)
+    if call.op in BITS:
+        return (_reinterpreted(tape, call),)
     arithmetic = forward_arithmetic(tape, call) if bounded else None
     if arithmetic is not None:
         confidence = arithmetic.confidence if confidence is None else confidence
@@ -80,6 +84,17 @@ def evaluate(
             for result, n in zip(outputs, call.outputs, strict=True)
         ]
     )
+
+
+def _reinterpreted(tape: Tape, call: Call) -> Any:
+    """Return an operand's bits as numbers of the recorded result's format."""
+    operand, result = (tape.values[number or 0] for number in (*call.operands, *call.outputs))
+    for value in (operand, result):
+        if value.array is None:
+            raise Unjudgeable(unrecorded(value))
+    # Where formats differ in size, NumPy wants the last axis to be dense.
+    bits: Any = np.copy(operand.array, order="C").view(result.array.dtype)
+    return wide(bits) if is_inexact(result.dtype) else bits
 
 
 def _output(

@@ -1,7 +1,7 @@
 """The stretches of memory that a tape's values span, so that a replay allocates no others.
 
 Memory is counted in real numbers, two for a complex one, since real values may be views of complex
-ones and the other way round.
+ones and the other way round. A view in another format (``x.view(torch.bfloat16)``) counts apart.
 
 A batch cut out of a large data set shares the data set's storage, of which only the batch's stretch
 matters. Values whose stretches overlap are kept together.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradwitness.engine.floats import is_complex
+from gradwitness.engine.floats import is_complex, part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 class Piece:
     """One stretch of a storage: real numbers ``start`` to ``end``, the last not included."""
 
-    storage: int
+    storage: tuple[int, str]
     start: int
     end: int
 
 
 def pieces(values: Iterable[Value]) -> dict[int, Piece]:
     """Return the piece that each value with a layout lies in, by the value's number."""
-    by_storage: dict[int, list[tuple[int, int, int]]] = {}
+    by_storage: dict[tuple[int, str], list[tuple[int, int, int]]] = {}
     for value in values:
         if value.layout is None or 0 in value.shape:
             continue
@@ -40,14 +40,15 @@ def pieces(values: Iterable[Value]) -> dict[int, Piece]:
         begin = reals * value.layout.offset
         end = begin + reals * (1 + sum((n - 1) * s for n, s in steps))
         stretch = (begin, end, value.id)
-        by_storage.setdefault(value.layout.storage, []).append(stretch)
+        of = value.layout.storage, part(value.dtype)
+        by_storage.setdefault(of, []).append(stretch)
     by_value: dict[int, Piece] = {}
     for storage, stretches in by_storage.items():
         by_value |= _merged(storage, sorted(stretches))
     return by_value
 
 
-def _merged(storage: int, stretches: list[tuple[int, int, int]]) -> dict[int, Piece]:
+def _merged(storage: tuple[int, str], stretches: list[tuple[int, int, int]]) -> dict[int, Piece]:
     """Join overlapping stretches, which come in the order of their starts."""
     by_value: dict[int, Piece] = {}
     together: list[int] = []

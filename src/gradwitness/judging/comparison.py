@@ -24,7 +24,7 @@ COARSE = f"an error of a tenth of its largest number would pass: {_ELSEWHERE}"
 PROBABLE = "by the probable bound: the worst case is too wide to tell anything"
 NEAR = (
     "by distance: within a twentieth of its largest number of float64's result, in float32 half of "
-    "the digits; its bound is wider"
+    "the digits unless its terms cancel; its bound is wider"
 )
 IN_TURN = "rounded as its kernel adds, term after term; any order would show too little"
 OWN = "by its own formula in float64: within a twentieth of its largest number of that"
@@ -89,7 +89,8 @@ class Comparison:
         inf where the recorded one is float64's, too.
     near : float
         The distance up to which numbers lie near float64's: of what 16 bits rounded a twentieth of
-        the largest, in float32 half of its digits (the root of its unit roundoff). Of what is too
+        the largest, in float32 half of its digits (the root of its unit roundoff), or a twentieth
+        where terms cancel. Of what is too
         small for the format, its smallest normal number.
     surely_off : float
         How far off the right one some number is at least, whatever float64 may have lost.
@@ -165,8 +166,9 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
 
     If every number lies within its bound, all zeros would pass, and if a bound is wide, a large
     error would. But where large terms cancel, as in the gradient of a bias that a normalisation
-    takes away again, zero is the right answer, and an error in a term is detected. Where only the
-    worst case is wide, as in sums of many terms, numbers within the probable bound agree by that.
+    takes away again, zero is the right answer, and an error in a term is detected; what is larger
+    than any bound is held to a twentieth of its size. Where only the worst case is wide, as in sums
+    of many terms, numbers within the probable bound agree by that.
 
     Parameters
     ----------
@@ -187,7 +189,13 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
     # What is beyond its probable bound is no zero; nor is what that bound would have shown.
     told = comparison.probable_detects <= SHARE or comparison.probable_ratio > 1
     if not told and comparison.detects <= VISIBLE * terms():
-        return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
+        if comparison.detects_relative >= 2:
+            return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
+        # Larger than a bound, they are no zeros: as near as an agreement may be, they are right.
+        half = SHARE / 2 * comparison.detects / comparison.detects_relative
+        nearly = by_distance(replace(comparison, near=max(comparison.near, half)))
+        if nearly.reason == NEAR:
+            return nearly
     return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 

@@ -20,7 +20,7 @@ from gradwitness.judging.looks.norms import norm_of
 from gradwitness.judging.looks.sums import Sums
 from gradwitness.report.tables.depth import looked_at
 from gradwitness.tape import Value
-from judging.looks.test_fast import found, place_of, value_of
+from judging.looks.test_fast import changed, found, place_of, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +132,44 @@ def test_what_is_left_of_terms_that_cancel_is_zero_within_rounding() -> None:
     assert looked.reason == CANCELS
     off = value_of_array(np.array([1e-4, 0], np.float32))
     assert close(off, expected, sums=Sums(4, 2.0)) is None
+
+
+def test_what_is_more_than_zero_within_rounding_is_held_against_its_own_size() -> None:
+    """64 roundings of terms of size 1e4, each way, are 0.08: an error of a third of 0.2."""
+    sums, expected = Sums(4, 1e4), np.array([0.2, -0.04])
+    assert 0.1 < 2 * 64 * 2**-24 * 1e4 / 0.2 < 1
+    right = close(value_of_array(expected.astype(np.float32)), expected, sums=sums)
+    assert right is not None
+    assert (right.reason, right.detects) == (CLOSE, pytest.approx(0.1 * 0.2))
+    assert close(value_of_array((expected * 1.2).astype(np.float32)), expected, sums=sums) is None
+    assert close(value_of_array((expected - 0.021).astype(np.float32)), expected, sums=sums) is None
+
+
+@pytest.mark.parametrize("length", [64, 256])
+@pytest.mark.parametrize("depth", ["full", "fast"])
+def test_attention_to_values_that_are_nearly_the_same_is_no_zero(depth: str, length: int) -> None:
+    """Where all values were equal, queries and keys would get nothing: here 2e-5 of their size."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 4, length, 32) for _ in range(3))
+    v = v[:, :, :1] + 2e-5 * v
+    leaves = {"q": q.requires_grad_(), "k": k.requires_grad_()}
+    with record(names=leaves) as recorder:
+        y = torch.nn.functional.scaled_dot_product_attention(*leaves.values(), v)
+        torch.autograd.backward((y * torch.randn_like(y)).sum())
+    tape = recorder.tape
+    sent = [f for f in gw.judge(tape, depth=depth).findings if f.step is Step.BACKWARD]
+    sent = [f for f in sent if "Dot" in f.title]
+    assert [f.tensor_nr for f in sent] == [0, 1]
+    for finding in sent:
+        assert finding.verdict is gw.Verdict.AGREES
+        assert finding.comparison.detects_relative <= 0.1
+        array = tape.values[value_of(tape, finding)].array
+        assert array is not None
+        for factor in (0.7, 1.2, -1.0):
+            wrong = np.ascontiguousarray(array * np.float32(factor))
+            report = gw.judge(changed(tape, value_of(tape, finding), wrong), depth=depth)
+            (now,) = (f for f in report.findings if place_of(f) == place_of(finding))
+            assert now.verdict is not gw.Verdict.AGREES
 
 
 def test_of_zeros_alone_it_says_nothing() -> None:

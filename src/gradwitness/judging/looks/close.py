@@ -98,7 +98,7 @@ class Closeness:
         if self._rounds and unit_roundoff(value.dtype) > _SINGLE:
             self._stored = unit_roundoff(value.dtype)
             self._smallest = float(limits(value.dtype).smallest_normal)
-        self._worst = -1.0
+        self._worst, self._farthest = -1.0, 0.0
         self._figures: dict[str, Any] = {}
         self.left: list[NDArray[np.intp]] = []
 
@@ -114,6 +114,7 @@ class Closeness:
             error = _magnitudes(expected - (wide(recorded) if self._stored else recorded))
             at, farthest = largest_of(error)
             common = self._roundings * self._middle
+            self._farthest = max(self._farthest, farthest)
             if farthest <= common:
                 # So are they all, whatever each is itself.
                 self._note(farthest / common if common else 0.0, at, expected, recorded, index)
@@ -137,13 +138,19 @@ class Closeness:
         largest = peak_of(self._recorded)
         if not (0 < largest < math.inf and math.isfinite(self._norm)):
             return None
-        detects = 2 * float(self._allowed(largest))
-        cancels = detects > SHARE * largest
-        if cancels and detects > VISIBLE * self._terms:
-            return None
+        # Twice what is allowed, or at most what an agreement may miss: what lies farther off than
+        # half of that is left to the bounds, unless all are as near to zero, of terms that cancel.
+        detects, reason = 2 * float(self._allowed(largest)), CLOSE
+        if detects > SHARE * largest:
+            if 2 * self._farthest <= SHARE * largest:
+                detects = SHARE * largest
+            elif 2 * largest <= detects <= VISIBLE * self._terms:
+                reason = CANCELS
+            else:
+                return None
         return Comparison(
             Verdict.AGREES,
-            CANCELS if cancels else CLOSE,
+            reason,
             self._size,
             detects=detects,
             detects_relative=detects / largest,

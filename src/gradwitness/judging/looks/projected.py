@@ -117,8 +117,9 @@ def told(
 
     ``largest`` is the norm of the largest row, and ``terms`` that of what it would be at random.
     """
-    # Of terms that cancel an error in one is detected, though nothing is left of all.
-    cancels = detects > SHARE * largest and detects <= VISIBLE * terms
+    # Of terms that cancel an error in one is detected, though nothing is left of all: no row is
+    # larger than what is allowed of its combinations.
+    cancels = largest <= figures.bound and SHARE * largest < detects <= VISIBLE * terms
     # NaN compares as false.
     if not (cancels or 0 < detects <= SHARE * largest < math.inf):
         return None
