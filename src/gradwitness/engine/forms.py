@@ -96,6 +96,16 @@ class Form:
         return max((math.prod(shape) for shape, _ in self.tensors), default=0)
 
     @functools.cached_property
+    def alone(self) -> int:
+        """How many of its arguments are tensors."""
+        return sum(map(is_tensor, self.argued))
+
+    @functools.cached_property
+    def listed(self) -> int:
+        """How many tensors it takes in lists."""
+        return len([kind for argued in self.argued for kind in _tensors(argued)]) - self.alone
+
+    @functools.cached_property
     def is_empty(self) -> bool:
         """Whether it takes a tensor without elements."""
         return any(0 in shape for argued in self.argued for shape, _ in _tensors(argued))

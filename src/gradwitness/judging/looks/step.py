@@ -13,7 +13,7 @@ from gradwitness.engine.forms import form_of
 from gradwitness.engine.step_arithmetic import is_in_order
 from gradwitness.engine.tiling import SmallStep, letters
 from gradwitness.rules.user_rules import is_own
-from gradwitness.tape import Layout, Ref, Tape, Value, references
+from gradwitness.tape import Layout, Ref, Tape, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,12 +157,8 @@ def step_of(values: Sequence[Value], call: Call) -> Step:
     if _WHOLE in rule.parameters or call.arguments.get("in_parts"):
         raise Formless
     step = Step(values, call, form)
-    lists = sum(1 for a in call.arguments.values() if isinstance(a, tuple) for _ in references(a))
-    if lists != step.lists:
-        raise Formless
     # A tensor among the parameters would stay as it is.
-    others = sum(isinstance(a, Ref) for a in call.arguments.values()) != len(step.operands)
-    if others:
+    if (form.listed, form.alone) != (step.lists, len(step.operands)):
         raise Formless
     return step
 
