@@ -170,12 +170,16 @@ def form_of(values: Sequence[Value], call: Call) -> Form:
     known: dict[object, Form] | None = getattr(values, "forms", None)
     if known is None:
         return _worked_out(values, call)
-    # (A call on lists of tensors has members of its number.)
-    key = call.id, call.op, call.outputs
-    form = known.get(key)
+    form = known.get(key := key_of(call))
     if form is None:
         form = known[key] = _worked_out(values, call)
     return form
+
+
+def key_of(call: Call) -> object:
+    """Return by what the forms of calls on some values are known."""
+    # (A call on lists of tensors has members of its number.)
+    return call.id, call.op, call.outputs
 
 
 def _worked_out(values: Sequence[Value], call: Call) -> Form:

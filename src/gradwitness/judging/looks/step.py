@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.binding import unrecorded
-from gradwitness.engine.forms import form_of
+from gradwitness.engine.forms import form_of, key_of
 from gradwitness.engine.step_arithmetic import is_in_order
 from gradwitness.engine.tiling import SmallStep, letters
 from gradwitness.rules.user_rules import is_own
@@ -37,6 +37,14 @@ _LISTS = {"aten.index": "indices"}
 
 class Formless(Exception):
     """A step that has no form by which some of it could be looked at for all."""
+
+
+class _Small(list[Value]):
+    """The values of a step on smaller tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: dict[object, Form] = {}
 
 
 class Step:
@@ -104,7 +112,7 @@ class Step:
 
         How they lie in memory is told for bounds alone, which depend on it.
         """
-        small: list[Value] = []
+        small = _Small()
 
         def add(role: Role, value: Value) -> int:
             array, shape = part(role, value)
@@ -122,6 +130,8 @@ class Step:
         )
         tape = Tape(values=small, calls=(), nodes=(), sweeps=())
         call = replace(self.call, arguments=arguments, outputs=outputs)
+        # It has the rule of the whole, and arguments of the same kinds.
+        small.forms[key_of(call)] = self.form
         return SmallStep(tape, call, wide(tape))
 
 
