@@ -8,6 +8,7 @@ operand's gradient, happen here too.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ from gradwitness.tape import Kind, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from gradwitness.rules import Rule
     from gradwitness.rules.vjps import Gradient
@@ -204,12 +207,23 @@ def _cotangents(
     gs = list(incoming) + [None] * (len(ys) - len(incoming))
     if len(ys) == 1:
         return gs[0], ys[0]
-    # One zero for all: a kernel's workspace, whose gradient nobody reads, may be large.
-    zero = full_like(next(g for g in gs if g is not None), (), 0)
-    filled = tuple(
-        np.broadcast_to(zero, np.shape(y)) if g is None else g for g, y in zip(gs, ys, strict=True)
+    like = next(g for g in gs if g is not None)
+    filled = (
+        _no_gradient(like, np.shape(y)) if g is None else g for g, y in zip(gs, ys, strict=True)
     )
-    return filled, ys
+    return tuple(filled), ys
+
+
+def _no_gradient(like: Any, shape: tuple[int, ...]) -> Any:
+    """Return zeros of one zero: a workspace, whose gradient nobody reads, may be large."""
+    if type(like) is np.ndarray:
+        return _zeros_of(like.dtype, shape)
+    return np.broadcast_to(full_like(like, (), 0), shape)
+
+
+@functools.lru_cache
+def _zeros_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:

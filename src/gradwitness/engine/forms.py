@@ -98,6 +98,16 @@ class Form:
         return max((math.prod(shape) for shape, _ in self.tensors), default=0)
 
     @functools.cached_property
+    def alone(self) -> int:
+        """How many of its arguments are tensors."""
+        return sum(map(is_tensor, self.argued))
+
+    @functools.cached_property
+    def listed(self) -> int:
+        """How many tensors it takes in lists."""
+        return len([kind for argued in self.argued for kind in _tensors(argued)]) - self.alone
+
+    @functools.cached_property
     def is_empty(self) -> bool:
         """Whether it takes a tensor without elements."""
         return any(0 in shape for argued in self.argued for shape, _ in _tensors(argued))
@@ -162,12 +172,16 @@ def form_of(values: Sequence[Value], call: Call) -> Form:
     known: dict[object, Form] | None = getattr(values, "forms", None)
     if known is None:
         return _worked_out(values, call)
-    # (A call on lists of tensors has members of its number.)
-    key = call.id, call.op, call.outputs
-    form = known.get(key)
+    form = known.get(key := key_of(call))
     if form is None:
         form = known[key] = _worked_out(values, call)
     return form
+
+
+def key_of(call: Call) -> object:
+    """Return by what the forms of calls on some values are known."""
+    # (A call on lists of tensors has members of its number.)
+    return call.id, call.op, call.outputs
 
 
 def _worked_out(values: Sequence[Value], call: Call) -> Form:

@@ -108,7 +108,7 @@ def test_a_smaller_error_is_missed_less_often_than_the_formula_says(rank: int) -
 
 
 def test_an_error_as_small_as_the_allowance_is_often_missed() -> None:
-    """The measurement can fail: all of sixteen products of normal numbers may stay below 4."""
+    """The measurement can fail: all of four products of normal numbers may stay below 4."""
     step, y = convolution()
     right = looked(step, y, 0)
     assert right is not None

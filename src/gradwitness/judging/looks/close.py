@@ -79,6 +79,8 @@ class Closeness:
     value : Value
     left : list of ndarray of int
         The places of what was left, in the flattened array.
+    largest : float
+        The largest magnitude, once there is a result.
     """
 
     def __init__(self, value: Value, norm: float, sums: Sums, *, by_element: bool = False) -> None:
@@ -101,6 +103,7 @@ class Closeness:
         self._worst, self._farthest = -1.0, 0.0
         self._figures: dict[str, Any] = {}
         self.left: list[NDArray[np.intp]] = []
+        self.largest = math.nan
 
     def take(self, expected: Any, index: tuple[slice, ...] = ()) -> bool:
         """Compare all numbers, or those of the piece at an index; False if they are not near."""
@@ -131,32 +134,38 @@ class Closeness:
         self._note(off / most if off else 0.0, at, expected, recorded, index)
         return True
 
-    def result(self) -> Comparison | None:
-        """Return the comparison; None if the numbers are all zero, or not all are finite."""
+    def result(self, **of_whole: Any) -> Comparison | None:
+        """Return the comparison; None if the numbers are all zero, or not all are finite.
+
+        Of some of a value's numbers, the figures of the whole value are given.
+        """
+        self.largest = largest = peak_of(self._recorded)
         if not self._rounds:
-            return exact(self._size, self._norm)
-        largest = peak_of(self._recorded)
+            return replace(exact(self._size, self._norm), **of_whole)
         if not (0 < largest < math.inf and math.isfinite(self._norm)):
             return None
         # Twice what is allowed, or at most what an agreement may miss: what lies farther off than
         # half of that is left to the bounds, unless all are as near to zero, of terms that cancel.
-        detects, reason = 2 * float(self._allowed(largest)), CLOSE
+        detects, cancels = 2 * float(self._allowed(largest)), False
         if detects > SHARE * largest:
             if 2 * self._farthest <= SHARE * largest:
                 detects = SHARE * largest
             elif 2 * largest <= detects <= VISIBLE * self._terms:
-                reason = CANCELS
+                cancels = True
             else:
                 return None
-        return Comparison(
-            Verdict.AGREES,
-            reason,
-            self._size,
-            detects=detects,
-            detects_relative=detects / largest,
-            norm=self._norm,
+        told: dict[str, Any] = {
+            "reason": CLOSE,
+            "size": self._size,
+            "detects": detects,
+            "detects_relative": detects / largest,
+            "norm": self._norm,
             **self._figures,
-        )
+            **of_whole,
+        }
+        if cancels:
+            told["reason"] = CANCELS
+        return Comparison(Verdict.AGREES, **told)
 
     def _allowed(self, size: Any) -> Any:
         """Return what is allowed of numbers of a size; an array of sizes is made into it."""

@@ -3,6 +3,7 @@
 As in `projected`, but along two axes at once where a result shares one with each factor: that of
 images with what the kernel walks over, that of channels with the kernel. For Gaussian a and b, the
 errors D along both show in ``f(a E, b F) - a C b`` as ``a D b``, beside what the witness rounds.
+Each a has a b of its own: the pairs are the groups of one convolution.
 
 For a given a that is normal, of deviation ``|a D|``: within t of 0 with a probability of at most
 ``min(1, k / |a D|)`` with ``k = sqrt(2 / pi) t``, whatever else is in it (T. W. Anderson 1955). Let
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +39,7 @@ from gradwitness.judging.looks.step import Formless
 from gradwitness.rules.registry import ADDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -63,6 +65,7 @@ class Convolutions:
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random
         self._drawn: dict[tuple[object, ...], NDArray[Any]] = {}
+        self._plans: dict[tuple[object, ...], _Plan | None] = {}
 
     def look(
         self,
@@ -78,16 +81,16 @@ class Convolutions:
         ``norm`` is that of what is recorded, and ``sums`` what its numbers are. If no axis is fit,
         the step is `Formless`.
         """
-        thin = _Thin(step, target, g, recorded, self._vectors)
-        lengths = thin.lengths
+        plan = self._plan(step, target, g)
+        thin, lengths = _Thin(step, plan, self._vectors), (*plan.lengths.values(),)
         across, root = math.sqrt(math.prod(lengths)), math.sqrt(_terms(step, target, g))
         roots = root + sum(map(math.sqrt, lengths))
         unit = unit_roundoff("float64" if recorded.dtype == "float64" else "float32")
         stored = unit_roundoff(recorded.dtype)
         with np.errstate(all="ignore"):
             own = thin.combined(target or 0, recorded)
-            residual = np.abs(thin.computed() - own)
-            sizes = np.square(own).mean(axis=thin.axes, keepdims=True)
+            residual = np.abs(thin.computed(g) - own)
+            sizes = np.square(own).mean(axis=plan.combinations, keepdims=True)
             # Of few a place's own may be small by chance.
             sizes = np.sqrt(np.maximum(sizes, sizes.mean() / 4))
             allowed = unit * roots * (WANDERS * across * sums.size + DRIFTS * sizes)
@@ -105,11 +108,21 @@ class Convolutions:
         figures = Figures(farthest, allowance, ratio, norm)
         return told(recorded, figures, detects, largest, across * sums.size)
 
+    def _plan(self, step: Step, target: str, g: Value | None) -> _Plan:
+        arguments = step.call.arguments
+        key = step.form, target, g is None, arguments["groups"], arguments["transposed"]
+        if key not in self._plans:
+            self._plans[key] = _planned(step, target, g)
+        plan = self._plans[key]
+        if plan is None:
+            raise Formless
+        return plan
+
     def _vectors(self, letter: str, length: int, like: NDArray[Any]) -> NDArray[Any]:
-        """Return the random vectors of an axis, one in each column."""
+        """Return the random vectors of an axis, one in each row."""
         key = letter, length, like.dtype.char, is_distant(like)
         if key not in self._drawn:
-            drawn = self._random.standard_normal((length, _VECTORS), like.dtype)
+            drawn = self._random.standard_normal((_VECTORS, length), like.dtype)
             self._drawn[key] = np.asarray(drawn, like=like)
         return self._drawn[key]
 
@@ -118,7 +131,7 @@ class Convolutions:
 def _seen(axes: int) -> float:
     """Return below what share of an error's norm all combinations are as rarely as `MISSED` says.
 
-    Of those along two axes only the independent ones count: each with a and b of its own.
+    Those along two axes are independent of each other, too: each has an a and a b of its own.
     """
     chance: float = MISSED ** (1 / _VECTORS)
     if axes == 1:
@@ -129,110 +142,168 @@ def _seen(axes: int) -> float:
     return share
 
 
-class _Thin:
-    """A convolution whose tensors are combined along axes that its result shares with one factor.
+@dataclass(frozen=True)
+class _Plan:
+    """Along which axes, shared with one factor alone, a convolution or a gradient is looked at.
 
     Attributes
     ----------
-    axes, lengths : tuple of int
-        Those axes of the result, and how long they are.
+    target : str
+    lengths : dict of str to int
+        Of these axes, by letter: of one, or of two.
+    along : dict of (str or int) to list of (str, int)
+        The letters and the axes of them that each tensor has: the longest one first.
+    read : tuple of str
+        The operands that the result is made of; a gradient is made of what arrived, too.
     """
+
+    target: str
+    lengths: Mapping[str, int]
+    along: Mapping[Role, list[tuple[str, int]]]
+    read: tuple[str, ...]
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether each vector of one axis has one of the other."""
+        return len(self.lengths) > 1
+
+    @property
+    def combinations(self) -> int:
+        """The axis that has the combinations of what is looked at."""
+        return 0 if self.in_pairs else self.along[self.target or 0][0][1]
+
+
+def _planned(step: Step, target: str, g: Value | None) -> _Plan | None:
+    """Return along which axes to look; None if no axis is fit."""
+    aim, letters = step.operands[target] if target else step.outputs[0], step.letters()
+    if aim is None or letters is None or not is_float(aim.dtype):
+        return None
+    texts: dict[Role, str] = {**letters[0], 0: letters[1][0]}
+    shapes: dict[Role, Shape] = {name: value.shape for name, value in step.operands.items()}
+    read = () if target == ADDED else tuple(n for n in step.operands if n not in (target, ADDED))
+    factors: tuple[Role, ...] = read if g is None else (0, *read)
+    shapes[0] = aim.shape if g is None else g.shape
+    axes: dict[str, dict[Role, int | None]] = {}
+    for letter in texts[target or 0].replace("_", ""):
+        of = {role: axis_of(texts[role], letter, shape) for role, shape in shapes.items()}
+        carriers = [role for role in factors if of[role] is not None]
+        if len(carriers) > 1:
+            # Channels that are convolved apart: some of them cost less than combinations.
+            return None
+        axis = of[target or 0]
+        if axis is not None and carriers and aim.shape[axis] >= 2 * _VECTORS:
+            axes[letter] = of
+    lengths = {letter: aim.shape[of[target or 0] or 0] for letter, of in axes.items()}
+    along = {
+        role: sorted(
+            ((letter, axis) for letter, of in axes.items() if (axis := of[role]) is not None),
+            key=lambda at: -lengths[at[0]],
+        )
+        for role in shapes
+    }
+    return _Plan(target, lengths, along, read) if lengths else None
+
+
+class _Thin:
+    """A convolution whose tensors are combined along the axes of a plan."""
 
     def __init__(
         self,
         step: Step,
-        target: str,
-        g: Value | None,
-        recorded: Value,
+        plan: _Plan,
         vectors: Callable[[str, int, NDArray[Any]], NDArray[Any]],
     ) -> None:
-        letters = step.letters() if is_float(recorded.dtype) else None
-        if letters is None:
-            raise Formless
-        self._operands, self._results = letters
-        self._step, self._target, self._vectors = step, target, vectors
-        self._kind = np.dtype("float64" if recorded.dtype == "float64" else "float32")
-        self._read: dict[Role, Value] = {} if g is None else {0: g}
-        if target != ADDED:
-            self._read |= {n: v for n, v in step.operands.items() if n not in (target, ADDED)}
-        found: dict[str, int] = {}
-        for letter in self._text(target or 0).replace("_", ""):
-            axis = self._axis(target or 0, letter, recorded.shape)
-            carriers = [
-                n for n, v in self._read.items() if self._axis(n, letter, v.shape) is not None
-            ]
-            if len(carriers) > 1:
-                # Channels that are convolved apart: some of them cost less than combinations.
-                raise Formless
-            if axis is not None and carriers and recorded.shape[axis] >= 2 * _VECTORS:
-                found[letter] = axis
-        if not found:
-            raise Formless
-        self._letters = tuple(found)
-        self.axes = tuple(found.values())
-        self.lengths = tuple(recorded.shape[axis] for axis in self.axes)
+        self._step, self._plan = step, plan
+        self._drawn = vectors
 
-    def _text(self, role: Role) -> str:
-        return self._operands[role] if isinstance(role, str) else self._results[role]
-
-    def _axis(self, role: Role, letter: str, shape: Shape) -> int | None:
-        return axis_of(self._text(role), letter, shape)
-
-    def _at(self, role: Role, shape: Shape) -> list[tuple[str, int]]:
-        """Return the axes along which a tensor is combined, by letter: the longest one first."""
-        axes = [(letter, self._axis(role, letter, shape)) for letter in self._letters]
-        found = [(letter, axis) for letter, axis in axes if axis is not None]
-        return sorted(found, key=lambda at: -shape[at[1]])
+    def _vectors(self, letter: str, like: NDArray[Any]) -> NDArray[Any]:
+        return self._drawn(letter, self._plan.lengths[letter], like)
 
     def combined(self, role: Role, value: Value) -> NDArray[Any]:
-        """Return the combinations of a tensor, in the format of the look."""
+        """Return the combinations of a tensor, in the format of the look; of pairs in front."""
         if value.array is None:
             raise Unjudgeable("not recorded")
-        at = self._at(role, value.shape)
+        at = self._plan.along[role]
         # What arrives is combined along the same axis for two of the gradients.
         known, key = self._step.combined, (value.id, *at)
         if key not in known:
-            array = value.array.astype(self._kind, copy=False)
-            for letter, axis in at:
-                array = _along(array, axis, self._vectors(letter, array.shape[axis], array))
+            kind = np.float64 if value.dtype == "float64" else np.float32
+            array = value.array.astype(kind, copy=False)
+            if at:
+                array = _along(array, at[0][1], self._vectors(at[0][0], array))
+            if len(at) > 1:
+                array = _paired(array, at[0][1], at[1][1], self._vectors(at[1][0], array))
             known[key] = array
         made: NDArray[Any] = known[key]
         return made
 
-    def computed(self) -> NDArray[Any]:
+    def computed(self, g: Value | None) -> NDArray[Any]:
         """Return the combinations of the result, by the step's own rule."""
-        step, numbers = self._step, {n: self.combined(n, v) for n, v in self._read.items()}
-        for name, value in step.operands.items():
-            if name not in numbers and name != ADDED:
-                shape = list(value.shape)
-                for _, axis in self._at(name, value.shape):
-                    shape[axis] = _VECTORS
-                numbers[name] = unknown(tuple(shape))
+        step, plan = self._step, self._plan
+        numbers = {
+            name: self._factor(name, value) if name in plan.read else self._shaped(name, value)
+            for name, value in step.operands.items()
+            if name != ADDED
+        }
         operands = [numbers.get(name) for name in step.rule.operands]
         parameters = {name: step.call.arguments[name] for name in step.form.parameters}
+        if plan.in_pairs:
+            parameters["groups"] = _VECTORS
         made: NDArray[Any]
-        if 0 in numbers:
-            made = step.rule.gradients[self._target](numbers[0], None, operands, parameters)
-            return made
-        made = step.rule.function(*operands, **parameters)
-        bias, images = step.operands.get(ADDED), self._results[0][0]
-        if bias is None:
-            return made
+        if g is None:
+            made = step.rule.function(*operands, **parameters)
+            if ADDED in step.operands:
+                made += self._added(step.operands[ADDED], made)
+        else:
+            gradient = step.rule.gradients[plan.target]
+            made = gradient(self._factor(0, g), None, operands, parameters)
+        return np.reshape(made, (_VECTORS, *made.shape[2:])) if plan.in_pairs else made
+
+    def _factor(self, role: Role, value: Value) -> NDArray[Any]:
+        """Return a factor's combinations: if they are in pairs, as groups."""
+        array = self.combined(role, value)
+        if not self._plan.in_pairs:
+            return array
+        ((_, axis),) = self._plan.along[role]
+        if axis == (0 if role == "w" else 1):
+            return array
+        groups = (-1, 1) if role == "w" else (1, -1)
+        array = np.swapaxes(array, 0, 1) if axis else array
+        return np.reshape(array, (*groups, *array.shape[2:]))
+
+    def _shaped(self, name: str, value: Value) -> NDArray[Any]:
+        """Return what stands for a tensor of which only the shape is read."""
+        shape = [*value.shape]
+        for _, axis in self._plan.along[name]:
+            shape[axis] = _VECTORS
+        if self._plan.in_pairs:
+            shape[:2] = (_VECTORS, 1) if name == "w" else (1, _VECTORS)
+        return unknown(tuple(shape))
+
+    def _added(self, bias: Value, made: NDArray[Any]) -> NDArray[Any]:
+        """Return what a bias adds to the combinations."""
         beside = (1,) * (made.ndim - 2)
         added = self.combined(ADDED, bias).reshape((-1, *beside))
-        if images in self._letters:
-            # It meets every image: in a combination, as often as the factors come to.
-            length = self.lengths[self._letters.index(images)]
-            factors = self._vectors(images, length, made).sum(axis=0)
-            added = factors.reshape((-1, 1, *beside)) * added
-        made += added
-        return made
+        for letter, axis in self._plan.along[0]:
+            if axis == 0:
+                # It meets every image: in a combination, as often as the factors come to.
+                factors = self._vectors(letter, made).sum(axis=1)
+                each = beside if self._plan.in_pairs else (1, *beside)
+                added = factors.reshape((-1, *each)) * added
+        return added
+
+
+def _paired(array: NDArray[Any], first: int, axis: int, vectors: NDArray[Any]) -> NDArray[Any]:
+    """Combine each combination along a first axis along another one, with a vector of its own."""
+    moved = array if first < axis else np.swapaxes(array, 0, 1)
+    made: NDArray[Any] = vectors[:, None] @ moved.reshape((*moved.shape[:2], -1))
+    return made.reshape((-1, *moved.shape[2:]))
 
 
 def _along(array: NDArray[Any], axis: int, vectors: NDArray[Any]) -> NDArray[Any]:
     """Return the combinations of an array along an axis."""
     shape = array.shape
-    made: NDArray[Any] = vectors.T @ array.reshape((math.prod(shape[:axis]), shape[axis], -1))
+    made: NDArray[Any] = vectors @ array.reshape((math.prod(shape[:axis]), shape[axis], -1))
     return made.reshape((*shape[:axis], -1, *shape[axis + 1 :]))
 
 

@@ -137,14 +137,14 @@ class Fast(Projecting):
         name: str,
         input_nr: int,
         arrived: Sequence[Value | None],
-        arithmetic: Arithmetic | None,
+        arithmetic: Callable[[], Arithmetic | None],
         value: Value,
     ) -> Comparison | None:
         if step.operands[name].shape != value.shape:
             raise Formless
         with suppress(Formless):
             return super()._gradient(step, name, input_nr, arrived, arithmetic, value)
-        if arithmetic is None:
+        if all(v is None for v in arrived):
             return None
         first = step.outputs[0]
         some = gradient_at(step, name, input_nr, arrived, arithmetic, value)
@@ -182,6 +182,9 @@ class Fast(Projecting):
         yield from ((k, (), made[k]) for k in wanted)
 
     def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Places, float]:
+        # Of few numbers made of many, as the gradient of a norm's weight, none is left out.
+        if is_few(math.prod(judged.shape)) and not step.is_convolution and is_clear(judged):
+            raise Formless
         alike: Any = step.together(target)
         if alike:
             operands, _ = step.letters(target) or ({}, ())
@@ -190,9 +193,7 @@ class Fast(Projecting):
         drawn = drawn or along(step, target, self._random)
         if alike:
             step.drawn[alike] = drawn
-        # Of few numbers made of many, as the gradient of a norm's weight, none is left out.
-        few = is_few(math.prod(judged.shape)) and drawn[1] < 1 and not step.is_convolution
-        if (few or drawn[1] > _MOST) and is_clear(judged):
+        if drawn[1] > _MOST and is_clear(judged):
             raise Formless
         return drawn
 

@@ -71,16 +71,30 @@ def held(
 
     ``norm`` is that of the whole value. ``without_signs`` adds up the terms' sizes.
     """
-    value, numbers, axis, *both = combined
-    recorded, made = (_first(array, axis) for array in both)
-    count, length = len(recorded), value.shape[axis]
-    residual = np.abs(made[:count] - recorded).max(axis=0)
-    wanders, drifts = _sizes(made[count:]), _sizes(recorded)
+    value, numbers, axis, recorded, made = combined
+    count, length = recorded.shape[axis], value.shape[axis]
     unit = unit_roundoff("float64" if value.dtype == "float64" else "float32")
-    roots = math.sqrt(terms) + math.sqrt(length)
-    allowed = unit * roots * (WANDERS * wanders + DRIFTS * drifts)
-    if unit_roundoff(value.dtype) > unit:
-        allowed += STORES * unit_roundoff(value.dtype) * drifts
+    stored = unit_roundoff(value.dtype)
+    roots = unit * (math.sqrt(terms) + math.sqrt(length))
+    wanders, drifts = WANDERS * roots, DRIFTS * roots
+    drifts += STORES * stored if stored > unit else 0.0
+    detected = 2 * math.sqrt(2 / math.pi) / MISSED ** (1 / count)
+    # The largest row is no smaller than the root of the mean of their squares.
+    largest = norm / math.sqrt(math.prod(value.shape) / length)
+
+    before = (slice(None),) * axis
+    signed, made = made[(*before, slice(count, None))], made[(*before, slice(count))]
+    off = np.abs(made - recorded)
+    farthest, *sizes = scalars(off.max(), _middle(signed), _middle(recorded))
+    # Nowhere is less allowed than of half of what is in the middle, see `_sizes`.
+    common = (wanders * sizes[0] + drifts * sizes[1]) / 2
+    if farthest <= common and detected * common <= SHARE * largest:
+        figures = Figures(farthest, common, farthest / common, norm)
+        return told(value, figures, detected * common, largest, 0.0)
+
+    off, signed, recorded = (_first(array, axis) for array in (off, signed, recorded))
+    residual, of_terms = off.max(axis=0), _sizes(signed)
+    allowed = wanders * of_terms + drifts * _sizes(recorded)
     if not scalar((residual <= allowed).all()):
         # Partial sums may wander further, and come back.
         allowed += _STRAYS * unit * without_signs().max(axis=axis)
@@ -88,17 +102,13 @@ def held(
         residual.max(),
         (residual / allowed).max(),
         allowed.max(),
-        wanders.max(),
+        of_terms.max(),
         (residual <= allowed).all(),
     )
-    detects = 2 * math.sqrt(2 / math.pi) * most / MISSED ** (1 / count)
-    size = math.prod(value.shape)
-    # The largest row is no smaller than the root of the mean of their squares.
-    largest = norm / math.sqrt(size / length)
-    if detects > SHARE * largest:
+    if detected * most > SHARE * largest:
         largest = math.sqrt(scalar(_squares(numbers, axis).max()))
     figures = Figures(farthest, most, ratio, norm)
-    return told(value, figures, detects, largest, widest) if within else None
+    return told(value, figures, detected * most, largest, widest) if within else None
 
 
 class Figures(NamedTuple):
@@ -132,6 +142,12 @@ def told(
         missed=MISSED,
         **figures._asdict(),
     )
+
+
+def _middle(combinations: NDArray[Any]) -> Any:
+    """Return the root of the mean of the squares of combinations."""
+    flat = np.ravel(combinations)
+    return np.sqrt(flat @ flat / flat.size)
 
 
 def _sizes(combinations: NDArray[Any]) -> NDArray[Any]:

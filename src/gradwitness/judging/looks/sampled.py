@@ -16,9 +16,9 @@ from gradwitness.engine.distant import on_host, scalars
 from gradwitness.engine.floats import is_inexact, limits, wide
 from gradwitness.engine.tiling import axis_of, shared
 from gradwitness.judging.allowance import allowed, last_rounding, ratio_of
-from gradwitness.judging.comparison import CANCELS, SAMPLED, SHARE
+from gradwitness.judging.comparison import CLOSE, SAMPLED, SHARE
 from gradwitness.judging.looks.close import Closeness, exact, is_clear
-from gradwitness.judging.looks.norms import norm_of, peak_of
+from gradwitness.judging.looks.norms import norm_of
 from gradwitness.judging.looks.step import Formless
 from gradwitness.tape import Value
 
@@ -203,13 +203,11 @@ def near(
         return None
     part = Value(value.id, recorded.shape, value.dtype, recorded)
     close = Closeness(part, norm_of(recorded), sums)
-    looked = close.result() if close.take(expected) else None
-    if looked is None:
+    if not close.take(expected):
         return None
-    reason = SAMPLED if share < 1 and looked.reason != CANCELS else looked.reason
-    size = math.prod(value.shape)
-    found = replace(looked, index=None, size=size, share=share, reason=reason, norm=norm)
-    return found, peak_of(recorded)
+    of_whole = {"index": None, "size": math.prod(value.shape), "share": share, "norm": norm}
+    looked = close.result(**of_whole, reason=SAMPLED if share < 1 else CLOSE)
+    return None if looked is None else (looked, close.largest)
 
 
 def agreement(

@@ -46,7 +46,7 @@ def gradient_at(
     name: str,
     input_nr: int,
     arrived: Sequence[Value | None],
-    arithmetic: Arithmetic,
+    arithmetic: Callable[[], Arithmetic | None],
     sent: Value,
 ) -> Evaluate:
     """Return what computes the gradient of a step's operand at places."""
@@ -61,8 +61,10 @@ def gradient_at(
         incoming = [None if p is None else wide(p) for p in parts]
         if not bounded:
             return vjp(small.tape, small.call, incoming, small.lookup, None, wanted)
-        exact = [None if g is None else Bounded(g, arithmetic) for g in incoming]
-        return vjp(small.tape, small.call, exact, small.lookup, arithmetic, wanted)
+        own = arithmetic()
+        assert own is not None  # noqa: S101 (something arrived)
+        exact = [None if g is None else Bounded(g, own) for g in incoming]
+        return vjp(small.tape, small.call, exact, small.lookup, own, wanted)
 
     def some(places: Places, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
         made = step.sampled.get((places, bounded)) if together else None

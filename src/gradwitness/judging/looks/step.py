@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.binding import unrecorded
-from gradwitness.engine.forms import form_of
+from gradwitness.engine.forms import form_of, key_of
 from gradwitness.engine.step_arithmetic import is_in_order
 from gradwitness.engine.tiling import SmallStep, letters
 from gradwitness.rules.user_rules import is_own
-from gradwitness.tape import Layout, Ref, Tape, Value, references
+from gradwitness.tape import Layout, Ref, Tape, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +37,14 @@ _LISTS = {"aten.index": "indices"}
 
 class Formless(Exception):
     """A step that has no form by which some of it could be looked at for all."""
+
+
+class _Small(list[Value]):
+    """The values of a step on smaller tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: dict[object, Form] = {}
 
 
 class Step:
@@ -104,7 +112,7 @@ class Step:
 
         How they lie in memory is told for bounds alone, which depend on it.
         """
-        small: list[Value] = []
+        small = _Small()
 
         def add(role: Role, value: Value) -> int:
             array, shape = part(role, value)
@@ -122,6 +130,8 @@ class Step:
         )
         tape = Tape(values=small, calls=(), nodes=(), sweeps=())
         call = replace(self.call, arguments=arguments, outputs=outputs)
+        # It has the rule of the whole, and arguments of the same kinds.
+        small.forms[key_of(call)] = self.form
         return SmallStep(tape, call, wide(tape))
 
 
@@ -157,12 +167,8 @@ def step_of(values: Sequence[Value], call: Call) -> Step:
     if _WHOLE in rule.parameters or call.arguments.get("in_parts"):
         raise Formless
     step = Step(values, call, form)
-    lists = sum(1 for a in call.arguments.values() if isinstance(a, tuple) for _ in references(a))
-    if lists != step.lists:
-        raise Formless
     # A tensor among the parameters would stay as it is.
-    others = sum(isinstance(a, Ref) for a in call.arguments.values()) != len(step.operands)
-    if others:
+    if (form.listed, form.alone) != (step.lists, len(step.operands)):
         raise Formless
     return step
 
