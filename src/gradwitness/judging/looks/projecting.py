@@ -23,7 +23,7 @@ from gradwitness.judging.note import Note
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gradwitness.engine.floats import Arithmetic
     from gradwitness.engine.forms import Form
@@ -118,7 +118,6 @@ class Projecting(Whole):
         inputs = step.inputs()
         if len(inputs) != len(node.edges):
             raise Unjudgeable("edges that the rule does not know")
-        arithmetic = backward_arithmetic(self._tape, node, node_run)
         at_once = self._at_once(step, arrived, {inputs[k][0]: (k, v) for k, v in sent.items()})
         found = {k: looked for k, looked in at_once.items() if looked is not None}
         for k, value in sent.items():
@@ -128,6 +127,7 @@ class Projecting(Whole):
             if index is not None or not isinstance(argument, Ref):
                 continue
             with suppress(Formless):
+                arithmetic = partial(backward_arithmetic, self._tape, node, node_run)
                 looked = self._attempt(
                     partial(self._gradient, step, name, k, arrived, arithmetic, value)
                 )
@@ -148,11 +148,11 @@ class Projecting(Whole):
         name: str,
         input_nr: int,
         arrived: Sequence[Value | None],
-        arithmetic: Arithmetic | None,
+        arithmetic_of: Callable[[], Arithmetic | None],
         value: Value,
     ) -> Comparison | None:
         """Look at some of a gradient for all."""
-        del input_nr, arithmetic
+        del input_nr, arithmetic_of
         g = arrived[0] if len(arrived) == 1 else None
         if step.rule.name not in PRODUCTS or step.operands[name].shape != value.shape:
             raise Formless

@@ -117,8 +117,10 @@ class Whole:
             return self._exactly(value) if is_same(value.array, parts[0].array) else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
-        if len(parts) == 2 and is_single(value) and value.array.size > self._few:
-            return sum_once(value, (parts[0], parts[1]), self._norm)
+        if is_single(value) and value.array.size > self._few:
+            looked = sum_once(value, parts, self._norm)
+            if looked is not None:
+                return looked
         return self._summed(value, terms)
 
     def _attempt(self, look: Callable[[], Any]) -> Any:
