@@ -5,6 +5,11 @@ from __future__ import annotations
 import gc
 import threading
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A recorded step makes so many times the objects that a plain one does, at least.
 _TIMES = 10
@@ -33,6 +38,16 @@ class ProcessWide(ABC):
             self._blocks -= 1
             if not self._blocks:
                 self._restore()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it in a ``with``, if that is possible."""
+        holds = self.hold()
+        try:
+            yield
+        finally:
+            if holds:
+                self.release()
 
     @abstractmethod
     def _set(self) -> bool: ...
