@@ -66,15 +66,16 @@ _MOST = 2**18
 
 def rounded_once(call: Call, form: Form) -> tuple[str, ...]:
     """Return what of a step rounds once at most: the empty name for its result, and operands."""
-    once = _by_form(form)
-    plain = once and all(call.arguments.get(n, usual) == usual for n, usual in _PLAIN.items())
-    return once if plain else ()
+    once, asked = _by_form(form)
+    return once if all(call.arguments[n] == usual for n, usual in asked) else ()
 
 
 @functools.lru_cache(maxsize=MOST)
-def _by_form(form: Form) -> tuple[str, ...]:
+def _by_form(form: Form) -> tuple[tuple[str, ...], list[tuple[str, Any]]]:
+    """Return what of a form rounds once, if some of its arguments are as usual; and these."""
     fits = form.largest <= _MOST and form.by_element and form.formats == {_FORMAT}
-    return _ONCE.get(form.rule.name, ()) if fits else ()
+    once = _ONCE.get(form.rule.name, ()) if fits else ()
+    return once, [item for item in _PLAIN.items() if once and item[0] in form.names]
 
 
 def result_once(
