@@ -204,6 +204,8 @@ def _cotangents(
     gs = list(incoming) + [None] * (len(ys) - len(incoming))
     if len(ys) == 1:
         return gs[0], ys[0]
+    if all(g is not None for g in gs):
+        return tuple(gs), ys
     # One zero for all: a kernel's workspace, whose gradient nobody reads, may be large.
     zero = full_like(next(g for g in gs if g is not None), (), 0)
     filled = tuple(

@@ -88,7 +88,7 @@ def is_same(recorded: Any, moved: Any) -> bool:
         return False
     if (recorded.shape, recorded.dtype) != (moved.shape, moved.dtype):
         return False
-    return _place(recorded) == _place(moved) or bool(scalar(np.array_equal(recorded, moved)))
+    return _place(recorded) == _place(moved) or bool(scalar((recorded == moved).all()))
 
 
 def _beside(source: NDArray[Any], view: NDArray[Any]) -> object:
