@@ -18,6 +18,8 @@ from gradwitness.judging.local import Judge
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gradwitness.tape import Tape
+
 
 @pytest.fixture(autouse=True)
 def _thresholds() -> Iterator[None]:
@@ -63,6 +65,31 @@ def test_the_largest_threshold_can_be_held() -> None:
     with gradwitness.watch(nn.Linear(1, 1)):
         assert gc.get_threshold() == (700, 11, largest)
     assert gc.get_threshold() == (700, 11, largest)
+
+
+def test_they_are_rare_until_the_verdict_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    conclude = Judge.conclude
+
+    def concluding(self: Judge, tape: Tape) -> Any:
+        seen.append(gc.get_threshold())
+        return conclude(self, tape)
+
+    monkeypatch.setattr(Judge, "conclude", concluding)
+    with gradwitness.watch(nn.Linear(1, 1)):
+        pass
+    assert seen == [(700, 11, 120)]
+    assert gc.get_threshold() == (700, 11, 12)
+
+
+def test_a_verdict_that_fails_restores_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Judge, "conclude", interrupted)
+    with pytest.raises(KeyboardInterrupt), gradwitness.watch(nn.Linear(1, 1)):
+        pass
+    assert gc.get_threshold() == (700, 11, 12)
 
 
 def blas_threads() -> list[int]:

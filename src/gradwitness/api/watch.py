@@ -144,15 +144,16 @@ class Witness:
         if self._recorder is None:
             self._end(Awaited(Report((), (), depth=SAMPLE), judge=self._judging), over)
             return
-        self._recorder.stop(error)
-        try:
-            report = Awaited(*self._judge.conclude(self.tape), self._judging)
-        except KeyboardInterrupt:
-            # A second interrupt leaves no verdict.
-            self._end(Awaited(self._judge.report_so_far(self.tape), judge=self._judging), over)
-            raise
-        self._end(report, over)
-        del self._judge
+        with self._recorder.concluding():
+            self._recorder.stop(error)
+            try:
+                report = Awaited(*self._judge.conclude(self.tape), self._judging)
+            except KeyboardInterrupt:
+                # A second interrupt leaves no verdict.
+                self._end(Awaited(self._judge.report_so_far(self.tape), judge=self._judging), over)
+                raise
+            self._end(report, over)
+            del self._judge
 
     def _end(self, report: Awaited, over: float) -> None:
         """Take a report; ``over`` is when the block itself ended."""

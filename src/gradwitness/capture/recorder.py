@@ -34,6 +34,7 @@ from gradwitness.tape import Ending, Tape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sized
+    from contextlib import AbstractContextManager
 
     from gradwitness._room import Room
     from gradwitness.capture.applications import Applications
@@ -216,10 +217,16 @@ class Recorder:
         self.spent = self._border.seconds
         self.seconds = time.perf_counter() - self._begun - self._audience.seconds
         self.recording = self.spent - self._audience.seconds
-        self._stack.close()
-        tape = self._border.attempt(self._written) or Tape((), (), (), (), _about())
+        with FULL_COLLECTIONS.held():
+            self._stack.close()
+            tape = self._border.attempt(self._written) or Tape((), (), (), (), _about())
         ended = None if error is None else Ending(type(error).__name__, raised_at(error))
         self._tape = replace(tape, failures=tuple(self._border.failures), ended=ended)
+
+    @staticmethod
+    def concluding() -> AbstractContextManager[None]:
+        """Return a context in which many small objects are made of a block that has ended."""
+        return FULL_COLLECTIONS.held()
 
     def _written(self) -> Tape:
         # After a failure, nothing was followed any more.

@@ -207,6 +207,8 @@ def _cotangents(
     gs = list(incoming) + [None] * (len(ys) - len(incoming))
     if len(ys) == 1:
         return gs[0], ys[0]
+    if all(g is not None for g in gs):
+        return tuple(gs), ys
     like = next(g for g in gs if g is not None)
     filled = (
         _no_gradient(like, np.shape(y)) if g is None else g for g, y in zip(gs, ys, strict=True)

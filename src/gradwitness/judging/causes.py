@@ -75,9 +75,9 @@ class Guilty:
         self._written: dict[int, _Written] = {}
 
     def note(self, node: int, findings: Sequence[Finding]) -> None:
-        """Note how a node's function is written, if it is refuted or may be."""
+        """Note how a custom function's node is written, if it is refuted or may be."""
         functions = self._functions
-        if functions is None or self._tape.nodes[node].kind != Kind.CUSTOM:
+        if functions is None:
             return
         if not any(f.verdict is Verdict.DISAGREES or isinstance(f, Accused) for f in findings):
             return

@@ -54,9 +54,9 @@ class Doubts:
         self._records = records
         self._at: dict[tuple[int, int], Any] = {}
 
-    def add(self, edge: Edge | None, comparison: Comparison) -> None:
+    def add(self, edge: Edge, comparison: Comparison) -> None:
         """Count what may hide in a gradient that was compared."""
-        if edge is None or comparison.reason not in _COUNTED:
+        if comparison.reason not in _COUNTED:
             return
         if is_magnitude(comparison) or _is_underflow(comparison):
             self._count(edge, comparison.detects)

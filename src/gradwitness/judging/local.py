@@ -40,7 +40,7 @@ from gradwitness.judging.step_memory import StepMemory
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.rules import find
 from gradwitness.rules.graph_terms import LOGARITHMS, SOURCES, UNFILLED
-from gradwitness.tape import COLLECTIVES, OUTSIDE
+from gradwitness.tape import COLLECTIVES, OUTSIDE, Kind
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 _READS = tuple(f"{OUTSIDE}{name}" for name in ("item", "tolist", "__float__", "__int__"))
 
 T = TypeVar("T")
+# (An enumeration's members are looked up at a function's pace.)
+_AGREES = Verdict.AGREES
 
 
 class Judge:
@@ -124,7 +126,7 @@ class Judge:
         self._findings += findings
         for f in findings:
             c = f.comparison
-            if c.verdict is not Verdict.AGREES or f.grade or c.hides:
+            if c.verdict is not _AGREES or f.grade or c.hides:
                 self.in_doubt = True
 
     def _result(self, call: Call) -> list[Finding]:
@@ -174,9 +176,10 @@ class Judge:
         """Judge one node run of a backward pass."""
         check = self._sweeps[sweep]
         with self._memory:
-            check.note(node_run)
+            node = self._tape.nodes[node_run.node]
+            check.note(node, node_run)
             findings: list[Finding] = []
-            if self.drawn.leaves_out_node(self._tape.nodes[node_run.node], sweep):
+            if self.drawn.leaves_out_node(node, sweep):
                 check.leave_out(node_run, update)
             else:
                 findings = attempt(
@@ -184,7 +187,8 @@ class Judge:
                     partial(check.give_up, node_run, update),
                 )
             self._note(findings)
-            self._guilty.note(node_run.node, findings)
+            if node.kind == Kind.CUSTOM:
+                self._guilty.note(node.id, findings)
             self._panel.node_ran(sweep, node_run, update, findings)
             self.steps += 1
         if sweep == self._shown:

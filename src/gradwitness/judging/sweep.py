@@ -90,9 +90,8 @@ class SweepCheck:
         self._left_out: set[NodeInput] = set()
         self._needed = None if limited_to is None else ancestors(tape, {e.node for e in limited_to})
 
-    def note(self, node_run: NodeRun) -> None:
+    def note(self, node: Node, node_run: NodeRun) -> None:
         """Record what a node sent."""
-        node = self.tape.nodes[node_run.node]
         for edge, sent in zip(node.edges, node_run.outgoing, strict=False):
             if edge is not None and sent is not None:
                 self.sent.setdefault((edge.node, edge.index), []).append(sent)
@@ -157,27 +156,17 @@ class SweepCheck:
         case: Case | Outcome | None = None,
     ) -> None:
         place = node.edges[input_nr] if step is Step.BACKWARD else Edge(node.id, input_nr)
-        self._doubts.add(place, comparison)
         if place is not None:
+            self._doubts.add(place, comparison)
             terms = len(self.sent.get((place.node, place.index), ()))
             self._last.add(step, place, terms, comparison)
-        call = None if node.call is None else self.tape.calls[node.call]
-        finding = Finding if case is None else partial(Accused, case=case)
-        self._findings.append(
-            finding(
-                step,
-                f"{node.name} #{node.id}, {what}",
-                comparison,
-                call=node.call,
-                node=node.id,
-                sweep=self.number,
-                tensor_nr=input_nr,
-                source=source_of(self.tape, node) if call is None else call.source,
-                formula=formula,
-                grade=grade,
-                advice=advice,
-            )
+        number = node.call
+        source = source_of(self.tape, node) if number is None else self.tape.calls[number].source
+        told = (
+            *(step, f"{node.name} #{node.id}, {what}", comparison, number, node.id, self.number),
+            *(input_nr, source, formula, grade, advice),
         )
+        self._findings.append(Finding(*told) if case is None else Accused(*told, case=case))
 
     def _fan_in(self, node: Node, node_run: NodeRun) -> None:
         for index, arrived in enumerate(node_run.incoming):

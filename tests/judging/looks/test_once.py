@@ -12,6 +12,7 @@ import gradwitness as gw
 from gradwitness.capture import record
 from gradwitness.judging.comparison import CLOSE
 from gradwitness.judging.finding import Step
+from gradwitness.judging.looks import once
 from gradwitness.judging.looks.whole import Whole
 from gradwitness.judging.records import Records
 from judging.looks.test_fast import changed, found, place_of, value_of
@@ -101,6 +102,63 @@ def test_a_sum_of_two_gradients_agrees_to_the_bit() -> None:
     now = judged(changed(tape, number, wrong), Step.FAN_IN)
     (again,) = (f for f in now if place_of(f) == place_of(finding))
     assert again.verdict is gw.Verdict.DISAGREES
+
+
+def test_a_sum_of_three_gradients_counts_what_is_rounded_on_the_way() -> None:
+    tape = taped(lambda a, b: a.tanh() * b + a.sin() + a.cos())
+    (run,) = (r for r in tape.sweeps[0].node_runs if tape.nodes[r.node].leaf == 0)
+    sent = [
+        n
+        for r in tape.sweeps[0].node_runs
+        for edge, n in zip(tape.nodes[r.node].edges, r.outgoing, strict=True)
+        if edge is not None and edge.node == run.node
+    ]
+    terms = [np.array(tape.values[n or 0].array) for n in sent]
+    exact = sum(term.astype(np.float64) for term in terms)
+    number = run.incoming[0] or 0
+    total: Any = tape.values[number].array
+    off = np.abs(total - exact).max()
+    (finding,) = (f for f in judged(tape, Step.FAN_IN) if f.node == run.node)
+    largest = np.abs(total).max() + np.abs(terms[0] + terms[1]).max()
+    assert not finding.comparison.reason
+    assert finding.comparison.detects == pytest.approx(2 * 2.0**-24 * largest, rel=1e-6)
+    assert 0 < off < finding.comparison.detects / 2
+    wrong = total.copy()
+    wrong[7, 7] += 1.1 * finding.comparison.detects
+    now = judged(changed(tape, number, wrong), Step.FAN_IN)
+    (again,) = (f for f in now if place_of(f) == place_of(finding))
+    hides = again.comparison.detects >= np.abs(wrong - total).max()
+    assert again.verdict is gw.Verdict.DISAGREES or hides
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_gradients_of_a_few_roundings_are_no_further_off_than_these(name: str) -> None:
+    roundings, sent = once._FEW[f"aten.{name}"]
+    random = np.random.default_rng(0)
+    g, x = (random.standard_normal(10**5).astype(np.float32) for _ in range(2))
+    y: Any = np.tanh(3 * x) if name == "tanh" else 1 / (1 + np.exp(-9 * x))
+    wide_g, wide_y = g.astype(np.longdouble), y.astype(np.longdouble)
+    right = wide_g * (1 - wide_y**2 if name == "tanh" else wide_y * (1 - wide_y))
+    off = np.abs(sent(g, y) - right)
+    usual = np.abs(right) > 2.0**-100
+    most = (off[usual] / np.abs(right[usual])).max() * 2.0**24
+    assert roundings - 1 < most < roundings
+
+    tape = taped(lambda a, b: getattr(torch, name)(a) * b)
+    named = tape.nodes
+    (*_, run) = (r for r in tape.sweeps[0].node_runs if named[r.node].name.lower().startswith(name))
+    number = run.outgoing[0] or 0
+    call = tape.calls[tape.nodes[run.node].call or 0]
+    came, made = (np.array(tape.values[n or 0].array) for n in (run.incoming[0], call.outputs[0]))
+    now = changed(tape, number, sent(came, made))
+    (finding,) = (f for f in judged(now, Step.BACKWARD) if f.node == run.node)
+    c = finding.comparison
+    assert (c.verdict, c.reason, c.error) == (gw.Verdict.AGREES, "", 0)
+    assert c.detects_relative == pytest.approx(2 * roundings * 2.0**-24, rel=1e-6)
+    for place in (0, 777, 1999):
+        wrong = sent(came, made)
+        wrong.reshape(-1)[place] += np.float32(3 * c.detects)
+        assert found(now, finding, wrong, 3 * c.detects)
 
 
 @pytest.mark.parametrize(

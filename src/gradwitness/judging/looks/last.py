@@ -27,10 +27,10 @@ class Last:
         self._tape = tape
         self._at: dict[tuple[int, int], Comparison] = {}
 
-    def add(self, step: Step, place: Edge | None, terms: int, comparison: Comparison) -> None:
+    def add(self, step: Step, place: Edge, terms: int, comparison: Comparison) -> None:
         """Remember what a step said of a gradient; not that one alone arrived as it was sent."""
         passed_on = step is Step.FAN_IN and terms == 1 and comparison.verdict is Verdict.AGREES
-        if place is None or step is Step.ACCUMULATE or passed_on:
+        if step is Step.ACCUMULATE or passed_on:
             return
         before = self._at.get((place.node, place.index))
         if before is not None and before.verdict is Verdict.DISAGREES:

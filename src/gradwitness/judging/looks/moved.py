@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.engine.distant import address, beside, scalar
+from gradwitness.engine.forms import MOST
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.engine.forms import Form
+    from gradwitness.engine.forms import Form, Place
     from gradwitness.tape import Call, NodeRun, Value
 
 # Operations that are no views and compute nothing.
@@ -55,15 +57,28 @@ def handed_on(
 ) -> dict[int, bool]:
     """Return, by input, whether what a summand of the result's shape was sent is what arrived."""
     number = node_run.incoming[0] if len(node_run.incoming) == 1 else None
-    came = None if number is None else values[number]
-    edges, found = form.edges(), {}
+    passed_on = _passed_on(form, form.edges())
+    if number is None or not passed_on:
+        return {}
+    came, found = values[number], {}
+    if came.array is None:
+        return {}
     for k, value in sent.items():
-        text = form.rule.gradients[edges[k][0][0]].text if k < len(edges) else ""
-        once = text == "alpha * g" and call.arguments.get("alpha", 1) == 1
-        alike = came is not None and (came.shape, came.dtype) == (value.shape, value.dtype)
-        if came is not None and came.array is not None and alike and (text == "g" or once):
-            found[k] = value is came or is_same(value.array, came.array)
+        text = passed_on.get(k)
+        if text is None or (text != "g" and call.arguments.get("alpha", 1) != 1):
+            continue
+        if value is came:
+            found[k] = True
+        elif (came.shape, came.dtype) == (value.shape, value.dtype):
+            found[k] = is_same(value.array, came.array)
     return found
+
+
+@functools.lru_cache(maxsize=MOST)
+def _passed_on(form: Form, edges: tuple[tuple[Place, str], ...]) -> dict[int, str]:
+    """Return, by input, the formulas that pass on what arrives, some times a factor."""
+    texts = ((k, form.rule.gradients.get(name)) for k, ((name, _), _) in enumerate(edges))
+    return {k: g.text for k, g in texts if g is not None and g.text in ("g", "alpha * g")}
 
 
 def is_same(recorded: Any, moved: Any) -> bool:
@@ -73,7 +88,7 @@ def is_same(recorded: Any, moved: Any) -> bool:
         return False
     if (recorded.shape, recorded.dtype) != (moved.shape, moved.dtype):
         return False
-    return _place(recorded) == _place(moved) or bool(scalar(np.array_equal(recorded, moved)))
+    return _place(recorded) == _place(moved) or bool(scalar((recorded == moved).all()))
 
 
 def _beside(source: NDArray[Any], view: NDArray[Any]) -> object:

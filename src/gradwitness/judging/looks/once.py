@@ -1,9 +1,12 @@
-"""Steps that round each number once at most, done again in their own format, bit for bit.
+"""Steps that round each number once, or a few times, done again in their own format, bit for bit.
 
 IEEE 754 (2019, section 5.1) says which number a sum, a difference, a product or a quotient of two
 is: the nearest one. So where the witness's own, made of the recorded numbers in their own format,
 has the same bits, the step is right to the last of them, and nothing wider can tell more. Where it
 has not, bounds tell, which allow that one rounding.
+
+Of a few roundings in torch's order, the same bits say as much of all: how far these few lead away
+from the right number, at most.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy as np
 from gradwitness.engine.distant import scalar
 from gradwitness.engine.floats import Arithmetic, limits
 from gradwitness.engine.forms import MOST
-from gradwitness.judging.comparison import Comparison
+from gradwitness.judging.comparison import SHARE, Comparison
 from gradwitness.judging.looks.norms import peak_of
 from gradwitness.tape import Ref
 from gradwitness.verdict import Verdict
@@ -30,8 +33,8 @@ if TYPE_CHECKING:
     from gradwitness.engine.forms import Form
     from gradwitness.tape import Call, NodeRun, Value
 
-# Results (an empty name) and gradients of operands that take one rounding, or none. (What is handed
-# on as it arrived is looked at before.)
+# Results (an empty name) and gradients of operands that take one rounding, or none, or those below.
+# (What is handed on as it arrived is looked at before.)
 _ONCE = {
     "aten.abs": ("",),
     "aten.add": ("",),
@@ -41,6 +44,15 @@ _ONCE = {
     "aten.relu": ("", "x"),
     "aten.rsub": ("", "a"),
     "aten.sub": ("", "b"),
+    "aten.sigmoid": ("x",),
+    "aten.tanh": ("x",),
+}
+# Gradients that take a few roundings, of products whose factors do not cancel: n of them lead no
+# further than n u (S. M. Rump, F. Buenger and C.-P. Jeannerod 2016). The order is torch's, which
+# rounds 1 - y^2 once where its compiler fuses that. (In float64 it is all but exact.)
+_FEW: dict[str, tuple[int, Callable[[Any, Any], Any]]] = {
+    "aten.sigmoid": (3, lambda g, y: g * (1 - y) * y),
+    "aten.tanh": (2, lambda g, y: g * (1 - np.square(y, dtype=np.float64)).astype(y.dtype)),
 }
 # With a factor there would be a second one; what is cut to a whole number may be cut elsewhere.
 _PLAIN = {"alpha": 1, "rounding_mode": None}
@@ -54,15 +66,16 @@ _MOST = 2**18
 
 def rounded_once(call: Call, form: Form) -> tuple[str, ...]:
     """Return what of a step rounds once at most: the empty name for its result, and operands."""
-    once = _by_form(form)
-    plain = once and all(call.arguments.get(n, usual) == usual for n, usual in _PLAIN.items())
-    return once if plain else ()
+    once, asked = _by_form(form)
+    return once if all(call.arguments[n] == usual for n, usual in asked) else ()
 
 
 @functools.lru_cache(maxsize=MOST)
-def _by_form(form: Form) -> tuple[str, ...]:
+def _by_form(form: Form) -> tuple[tuple[str, ...], list[tuple[str, Any]]]:
+    """Return what of a form rounds once, if some of its arguments are as usual; and these."""
     fits = form.largest <= _MOST and form.by_element and form.formats == {_FORMAT}
-    return _ONCE.get(form.rule.name, ()) if fits else ()
+    once = _ONCE.get(form.rule.name, ()) if fits else ()
+    return once, [item for item in _PLAIN.items() if once and item[0] in form.names]
 
 
 def result_once(
@@ -107,12 +120,14 @@ def sent_once(
         return {}
     edges, found = form.edges(), {}
     parameters = {name: call.arguments[name] for name in form.parameters}
+    roundings, few = _FEW.get(rule.name, (1, None))
     for k, value in at.items():
         name = edges[k][0][0] if k < len(edges) else ""
         if name and name in names:
             with np.errstate(all="ignore"):
-                made = rule.gradients[name](g.array, y, operands, parameters)
-            found[k] = _looked(value, made, norm)
+                given = g.array, y, operands, parameters
+                made = few(g.array, y) if few else rule.gradients[name](*given)
+            found[k] = _looked(value, made, norm, roundings)
     return found
 
 
@@ -139,26 +154,42 @@ def _numbers(value: Value) -> NDArray[Any] | None:
 
 
 def is_single(value: Value) -> bool:
-    """Whether a sum of two gradients like this one is looked at here."""
+    """Whether a sum of gradients like this one is looked at here."""
     return value.dtype == _FORMAT and math.prod(value.shape) <= _MOST
 
 
 def sum_once(
-    value: Value, terms: tuple[Value, Value], norm: Callable[[Value], float]
+    value: Value, terms: Sequence[Value], norm: Callable[[Value], float]
 ) -> Comparison | None:
-    """Look at the sum of two gradients; None if it has other bits."""
-    one, other = map(_numbers, terms)
-    if one is None or other is None:
-        return None
-    with np.errstate(all="ignore"):
-        return _looked(value, one + other, norm)
+    """Look at a sum of gradients, added one after the other; None if it has other bits.
+
+    Each sum on the way is off by at most u times what it comes to.
+    """
+    numbers = [*map(_numbers, terms)]
+    made: Any = numbers[0]
+    before = 0.0
+    for k, term in enumerate(numbers):
+        if made is None or term is None:
+            return None
+        with np.errstate(all="ignore"):
+            if k > 1:
+                before += peak_of(made)
+            made = made + term if k else made
+    return _looked(value, made, norm, before=before)
 
 
-def _looked(value: Value, made: Any, norm: Callable[[Value], float]) -> Comparison | None:
+def _looked(
+    value: Value,
+    made: Any,
+    norm: Callable[[Value], float],
+    roundings: int = 1,
+    before: float = 0.0,
+) -> Comparison | None:
     """Return the comparison of numbers that are the nearest to the right ones; None of others.
 
-    None, too, of zeros, of what is not finite, and where the largest is so small that an underflow
-    costs more than a rounding. (A zero's sign does not count.)
+    Or that take a few ``roundings``, and of sums those that were rounded ``before``. None, too, of
+    zeros, of what is not finite, and where the largest is so small that an underflow costs more
+    than a rounding. (A zero's sign does not count.)
     """
     array = _numbers(value)
     if array is None or array.dtype != made.dtype or array.shape != made.shape:
@@ -168,6 +199,9 @@ def _looked(value: Value, made: Any, norm: Callable[[Value], float]) -> Comparis
     first, largest = scalar(array[index := (0,) * array.ndim]), peak_of(array)
     if _UNIT * largest < _SMALLEST:
         return None
+    relative = 2 * _UNIT * (roundings + before / largest)
+    if relative > SHARE:
+        return None
     return Comparison(
         Verdict.AGREES,
         "",
@@ -176,10 +210,10 @@ def _looked(value: Value, made: Any, norm: Callable[[Value], float]) -> Comparis
         recorded=first,
         expected=first,
         error=0.0,
-        bound=_UNIT * abs(first),
+        bound=_UNIT * (roundings * abs(first) + before),
         ratio=0.0,
         ulps=0.0,
-        detects=2 * _UNIT * largest,
-        detects_relative=2 * _UNIT,
+        detects=relative * largest,
+        detects_relative=relative,
         norm=norm(value),
     )

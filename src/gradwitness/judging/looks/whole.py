@@ -117,8 +117,10 @@ class Whole:
             return self._exactly(value) if is_same(value.array, parts[0].array) else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
-        if len(parts) == 2 and is_single(value) and value.array.size > self._few:
-            return sum_once(value, (parts[0], parts[1]), self._norm)
+        if is_single(value) and value.array.size > self._few:
+            looked = sum_once(value, parts, self._norm)
+            if looked is not None:
+                return looked
         return self._summed(value, terms)
 
     def _attempt(self, look: Callable[[], Any]) -> Any:
@@ -234,16 +236,17 @@ class Whole:
         if call.is_view or call.base_op in MOVES:
             return self._sent_on(node, call, node_run, sent)
         form = self._form(call)
-        names = self._once(call, form)
         came = node_run.incoming[0] if node_run.incoming else None
         once: dict[int, Comparison | None] = {
             k: self._passed_on(came, sent[k]) if same else None
             for k, same in handed_on(values, call, form, node_run, sent).items()
         }
-        rest = {k: value for k, value in sent.items() if k not in once}
-        once |= sent_once(values, call, form, node_run, rest, names, self._norm)
+        names = self._once(call, form) if len(once) < len(sent) else ()
+        if names:
+            rest = {k: value for k, value in sent.items() if k not in once}
+            once |= sent_once(values, call, form, node_run, rest, names, self._norm)
         found = {k: comparison for k, comparison in once.items() if comparison is not None}
-        rest = {k: value for k, value in sent.items() if k not in once} if once else sent
+        rest = {k: value for k, value in sent.items() if k not in once}
         return found | self._gradients(node, call, form, node_run, rest) if rest else found
 
     def _gradients(
