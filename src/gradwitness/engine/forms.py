@@ -144,8 +144,8 @@ class Form:
 
     def edges(self) -> tuple[tuple[Place, str], ...]:
         """Return the operand, and the index in a list, of each edge; and the schema's name."""
-        # A rule of the program's may get further vjps.
-        return _edges(self, (*self.rule.gradients,), (*self.rule.refused,))
+        # A rule of the program's may get further vjps, but loses none.
+        return _edges(self, len(self.rule.gradients), len(self.rule.refused))
 
 
 def is_tensor(argued: Any) -> bool:
@@ -233,9 +233,9 @@ def _form(
 
 
 @functools.lru_cache(maxsize=MOST)
-def _edges(
-    form: Form, differentiable: tuple[str, ...], refused: tuple[str, ...]
-) -> tuple[tuple[Place, str], ...]:
+def _edges(form: Form, vjps: int, refusals: int) -> tuple[tuple[Place, str], ...]:
+    del vjps, refusals
+    differentiable, refused = form.rule.gradients, form.rule.refused
     found: list[tuple[Place, str]] = []
     numbers = any(
         isinstance(argued, type) and issubclass(argued, (int, float, complex))

@@ -330,12 +330,7 @@ def _until_now(finding: Finding) -> Verdict:
 
 def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:
     rule = find(call.base_op)
+    title, text = f"{call.op} (call {call.id})", rule.text if rule else ""
     return Finding(
-        Step.FORWARD,
-        f"{call.op} (call {call.id})",
-        comparison,
-        call=call.id,
-        tensor_nr=output_nr,
-        source=call.source,
-        formula=rule.text if rule else "",
+        Step.FORWARD, title, comparison, call.id, None, None, output_nr, call.source, text
     )
