@@ -42,12 +42,14 @@ def evaluate(
     bounded: bool,
     confidence: float | None = None,
     stretches: int = 0,
+    from_recorded: bool = False,
 ) -> tuple[Any, ...]:
     """Compute what a call should have returned, an array for each output.
 
     They are plain, or Bounded in the call's own format, the probable bounds with `Arithmetic`'s
-    confidence or another, and sums in turn in so many stretches. Without a rule that covers this
-    form the call is Unjudgeable.
+    confidence or another, and sums in turn in so many stretches. A rule that goes on in steps
+    starts each from the recorded one before if they are Bounded, or if asked to. Without a rule
+    that covers this form the call is Unjudgeable.
     """
     if is_foreach(call):
         results = (
@@ -65,7 +67,7 @@ def evaluate(
         arithmetic = replace(arithmetic, stretches=stretches, confidence=confidence)
     bound = bind(tape, call, lookup, arithmetic=arithmetic)
     parameters = bound.parameters
-    if arithmetic is not None and "made" in bound.rule.parameters:
+    if (from_recorded or bounded) and "made" in bound.rule.parameters:
         parameters = parameters | {"made": _recorded_outputs(call, lookup, arithmetic)}
     whose = f"the rule of {bound.rule.name}"
     result = run(whose, bound.rule.function, *bound.operands, **parameters)
@@ -129,11 +131,13 @@ def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) 
     return Bounded(array, arithmetic, error, error)
 
 
-def _recorded_outputs(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]:
+def _recorded_outputs(call: Call, lookup: Lookup, arithmetic: Arithmetic | None) -> tuple[Any, ...]:
     """Return a call's recorded results, for a rule that checks each step against the one before."""
     arrays = (None if n is None else lookup(n) for n in call.outputs)
     return tuple(
-        Bounded(array, arithmetic) if array is not None and array.dtype.kind in "fc" else array
+        Bounded(array, arithmetic)
+        if arithmetic is not None and array is not None and array.dtype.kind in "fc"
+        else array
         for array in arrays
     )
 

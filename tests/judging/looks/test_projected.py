@@ -35,7 +35,8 @@ def product() -> tuple[Step, Value]:
 
 def claimed(looked: Comparison, chance: float) -> float:
     """Return the norm above which an error is said to be missed with less than a probability."""
-    return 2 * math.sqrt(2 / math.pi) * looked.bound / chance ** (1 / VECTORS)
+    norm: float = 2 * math.sqrt(2 / math.pi) * looked.bound / chance ** (1 / VECTORS)
+    return norm
 
 
 def misses(size: float, chance: float) -> int:

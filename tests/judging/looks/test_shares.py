@@ -107,6 +107,21 @@ def test_a_gradient_that_lacks_one_sequence_is_refuted() -> None:
     assert verdict(changed(tape, number, lacking), finding) is gw.Verdict.DISAGREES
 
 
+def test_a_state_that_is_wrong_is_found_though_the_layer_goes_on_from_it() -> None:
+    torch.manual_seed(0)
+    lstm, x = nn.LSTM(64, 96), torch.randn(8, 32, 64)
+    with record(lstm) as recorder:
+        torch.autograd.backward(lstm(x)[0].square().sum())
+    tape = recorder.tape
+    finding = steps(tape, "aten.mkldnn_rnn_layer")[0]
+    with torch.no_grad():
+        before, (h, c) = lstm(x[:4])
+        h[0, -1, 5] += 10 * finding.comparison.detects
+        after, _ = lstm(x[4:], (h, c))
+        wrong = torch.cat((before[:-1], h, after)).numpy()
+    assert found(tape, finding, wrong)
+
+
 @pytest.mark.parametrize("place", [0, -1])
 def test_both_ends_of_the_batch_of_a_recurrent_layer_are_looked_at(place: int) -> None:
     tape = recurrent()

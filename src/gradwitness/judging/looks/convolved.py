@@ -178,7 +178,8 @@ def _planned(step: Step, target: str, g: Value | None) -> _Plan | None:
     aim, letters = step.operands[target] if target else step.outputs[0], step.letters()
     if aim is None or letters is None or not is_float(aim.dtype):
         return None
-    texts: dict[Role, str] = {**letters[0], 0: letters[1][0]}
+    texts: dict[Role, str] = {0: letters[1][0]}
+    texts.update(letters[0].items())
     shapes: dict[Role, Shape] = {name: value.shape for name, value in step.operands.items()}
     read = () if target == ADDED else tuple(n for n in step.operands if n not in (target, ADDED))
     factors: tuple[Role, ...] = read if g is None else (0, *read)

@@ -29,7 +29,8 @@ def results_at(step: Step) -> Evaluate:
 
     def some(places: Places, bounded: bool) -> list[tuple[Role, Any, Any, Value]]:
         small = step.on(brought(places), recorded, bounded=bounded)
-        made = evaluate(small.tape, small.call, small.lookup, bounded=bounded)
+        of = small.tape, small.call, small.lookup
+        made = evaluate(*of, bounded=bounded, from_recorded=True)
         return [
             (place, small.tape.values[n or 0].array, result, value)
             for place, (n, result, value) in enumerate(

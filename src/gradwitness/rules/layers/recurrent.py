@@ -32,7 +32,8 @@ def in_time(x: Array, reverse: bool) -> Array:
 
 def _activated(z: Array) -> tuple[Array, Array, Array, Array]:
     """Return the gates: input, forget, cell, output."""
-    i, f, g, o = np.split(z, 4, axis=-1)
+    size = z.shape[-1] // 4
+    i, f, g, o = (z[..., k * size : (k + 1) * size] for k in range(4))
     return _sigmoid(i), _sigmoid(f), np.tanh(g), _sigmoid(o)
 
 
@@ -63,17 +64,18 @@ def lstm(
     made: Any = None,
 ) -> tuple[Array, Array, Array, None]:
     _covered(mode, batch_sizes)
-    into = _each_step(in_time(x, reverse), w.T)
+    sums = _each_step(in_time(x, reverse), w.T)
+    if made is not None:
+        # From the recorded states, those of all steps come at once.
+        sums = sums + _each_step(_before(h, in_time(made[0], reverse)), u.T)
     bias = round_to_format(b + v) if has_biases else 0
-    recorded = None if made is None else in_time(made[0], reverse)
     states = []
     for step in range(x.shape[0]):
-        i, f, g, o = _activated(into[step] + h @ u.T + bias)
+        of_step = sums[step] + h @ u.T if made is None else sums[step]
+        i, f, g, o = _activated(of_step + bias)
         c = round_to_format(f * c + i * g)
         h = round_to_format(o * np.tanh(c))
         states.append(h)
-        if recorded is not None:
-            h = recorded[step]
     # What the kernel keeps for its backward says nothing to anyone else.
     return in_time(np.stack(states), reverse), states[-1], c, None
 
@@ -81,6 +83,11 @@ def lstm(
 def _rows(x: Array) -> Array:
     """One row for each step of each sequence."""
     return np.reshape(x, (x.shape[0] * x.shape[1], x.shape[2]))
+
+
+def _before(h: Array, states: Array) -> Array:
+    """Return the states before each step, from the first one and those after it."""
+    return np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
 
 
 def _each_step(x: Array, w: Array) -> Array:
@@ -136,7 +143,7 @@ def to_gates(
     reverse: bool = how["reverse"]
     x, w, u, h, c = (enter_kernel(item) for item in (x, w, u, h, c))
     x, states = (in_time(item, reverse) for item in (x, enter_kernel(y0)))
-    before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
+    before = _before(h, states)
     bias = round_to_format(enter_kernel(b) + enter_kernel(v)) if how["has_biases"] else 0
     sums = _each_step(x, w.T) + _each_step(before, u.T) + bias
     gates = [[*map(round_to_format, _activated(step))] for step in sums]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.kernel_ops import converted, is_complex
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ def all_but(x: Array, dim: int) -> tuple[int, ...]:
     return tuple(axis for axis in range(x.ndim) if axis != dim % x.ndim)
 
 
-def spread(g: Array, x: Array, dim: Dim, keepdim: bool) -> Array:
+def spread(g: Array, x: Shaped, dim: Dim, keepdim: bool) -> Array:
     """Repeat a reduced gradient along the reduced axes, to the shape of x."""
     if not keepdim:
         g = np.expand_dims(g, axes(dim, x.ndim))
@@ -57,9 +57,9 @@ def sum_(x: Array, *, dim: Dim = None, keepdim: bool = False, dtype: str | None 
     return np.sum(converted(x, dtype), axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
-sum_.vjp("x", "repeat(g, x, dim, keepdim)")(
-    lambda g, x, *, dim, keepdim: spread(g, x, dim, keepdim)
-)
+@sum_.vjp("x", "repeat(g, x, dim, keepdim)")
+def _(g: Array, x: Shaped, *, dim: Dim, keepdim: bool) -> Array:
+    return spread(g, x, dim, keepdim)
 
 
 @rule(
@@ -75,9 +75,9 @@ def mean(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
 
 
 @mean.vjp("x", "repeat(g, x, dim, keepdim) / count(x, dim)")
-def _(g: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
+def _(g: Array, x: Shaped, *, dim: Dim, keepdim: bool) -> Array:
     count = math.prod(x.shape[axis] for axis in axes(dim, x.ndim))
-    return spread(g, x, dim, keepdim) / count
+    return spread(g / count, x, dim, keepdim)
 
 
 def _deviations(x: Array, dim: Dim, correction: Any) -> tuple[Array, Any]:
