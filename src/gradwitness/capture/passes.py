@@ -107,9 +107,8 @@ class SweepDraft:
             # Wrong arguments: torch itself will complain.
             return
         # Of a root without a graph, too.
-        roots = [root for root in self._request.roots if root.requires_grad]
+        roots = self._values.met(root for root in self._request.roots if root.requires_grad)
         seeds = self._request.seeds
-        self._values.meet(roots)
         nodes = [edge.node for edge in map(edge_of, roots) if edge is not None]
         self._graph.walk(nodes)
         for root, seed in zip(roots, seeds, strict=False):
@@ -370,12 +369,13 @@ class SweepDraft:
         is_overwritten = self._values.is_overwritten
         # A backward may write to its arguments through NumPy, too; those without a print are 0.
         prints = self._prints.pop(number, ())
-        return tuple(
+        changed = [
             index
             for index, value in enumerate(arrived)
             if value is not None
             and (is_overwritten(value) or (prints and 0 != prints[index] != self._print(value)))
-        )
+        ]
+        return tuple(changed)
 
     def _accumulation(self, number: int, leaf: torch.Tensor) -> tuple[LeafUpdate, Values]:
         """Return what was added to a leaf's ``.grad``, and the values that are held for it."""

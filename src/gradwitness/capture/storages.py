@@ -218,16 +218,18 @@ class Storage:
 
 
 class Memories:
-    """The pieces of memory in which a program's tensors lie, by number."""
+    """The pieces of memory in which a program's tensors lie.
+
+    Attributes
+    ----------
+    in_order : list of Storage
+        By number.
+    """
 
     def __init__(self) -> None:
+        self.in_order: list[Storage] = []
         self._by_address: dict[int, Storage] = {}
-        self._in_order: list[Storage] = []
         self._without: Any = WeakTensorKeyDictionary()
-
-    def __getitem__(self, number: int) -> Storage:
-        """Return a storage that a value lies in."""
-        return self._in_order[number]
 
     def of(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
@@ -242,10 +244,10 @@ class Memories:
 
     def new(self, tensor: torch.Tensor) -> Storage:
         """Return the storage of a tensor, which is not known."""
-        storage = Storage(len(self._in_order), address(tensor))
+        storage = Storage(len(self.in_order), address(tensor))
         storage.take(tensor)
         self._by_address[storage.address] = storage
-        self._in_order.append(storage)
+        self.in_order.append(storage)
         return storage
 
     def key(self, tensor: torch.Tensor, storage: Storage | None) -> Key:
@@ -263,7 +265,7 @@ class Memories:
 
     def shared(self) -> set[int]:
         """Return the storages that others hold, too: and may resize."""
-        alive = [s for s in self._in_order if s.memory is not None]
+        alive = [s for s in self.in_order if s.memory is not None]
         # One use is this store's.
         return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
 

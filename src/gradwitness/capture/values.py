@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradwitness.capture.arrays import (
-    dtype_name,
-    is_plain,
-    lying_in,
-    shape_of,
-)
+from gradwitness.capture.arrays import dtype_name, is_plain, lying_in, shape_of
 from gradwitness.capture.balance import Balance
 from gradwitness.capture.known import Known, Past, history, identity
 from gradwitness.capture.sparse import dense, is_sparse, version
@@ -43,6 +38,7 @@ class ValueStore:
         # By number, which is the position of a value on the tape.
         self.drafts: list[Draft] = []
         self._memories = Memories()
+        self._in_order = self._memories.in_order
         self._by_object: dict[int, Known] = {}
         self._by_key: dict[Key, tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
@@ -102,11 +98,13 @@ class ValueStore:
             self._attach(draft, tensor, storage, self._memories.key(tensor, storage))
         return number
 
-    def meet(self, tensors: Iterable[torch.Tensor]) -> None:
+    def met(self, tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
         """Look at those tensors that are known, before something asks which values they hold."""
-        for tensor in tensors:
+        listed = [*tensors]
+        for tensor in listed:
             if id(tensor) in self._by_object:
                 self.of(tensor)
+        return listed
 
     def origin(self, number: int) -> int:
         """Return the value that a call made, of one that was then written to unseen."""
@@ -186,7 +184,7 @@ class ValueStore:
                 continue
             if draft.layout is not None:
                 at = draft.layout.storage
-                storage = touched[at] = self._memories[at]
+                storage = touched[at] = self._in_order[at]
             draft.release()
             for key in draft.objects:
                 known = self._by_object.get(key)
@@ -205,7 +203,7 @@ class ValueStore:
             return None, 0
         if draft.copied or draft.layout is None:
             return (number,), draft.array.nbytes
-        storage = self._memories[draft.layout.storage]
+        storage = self._in_order[draft.layout.storage]
         return storage.number, storage.nbytes
 
     def is_start(self, number: int, *, saved: bool, sent: bool) -> bool:
@@ -222,7 +220,7 @@ class ValueStore:
 
     def bytes_of(self, storages: set[int]) -> int:
         """Return the bytes of some storages."""
-        return sum(self._memories[number].nbytes for number in storages)
+        return sum(self._in_order[number].nbytes for number in storages)
 
     def own(self, storages: set[int]) -> None:
         """Copy the values in some storages, including views."""
@@ -231,8 +229,8 @@ class ValueStore:
             if draft.layout is not None and draft.layout.storage in storages:
                 lying[draft.layout.storage].append(draft)
         for number, drafts in lying.items():
-            look(self._memories[number])
-            keep_copies(drafts, self._memories[number].bytes)
+            look(self._in_order[number])
+            keep_copies(drafts, self._in_order[number].bytes)
 
     def storage(self, value: int) -> int | None:
         """Return the number of a value's storage."""
@@ -289,10 +287,9 @@ class ValueStore:
     def is_overwritten(self, number: int) -> bool:
         """Whether a value's memory has been written to since."""
         draft = self.drafts[number]
-        if draft.layout is None:
-            return False
-        written = self._memories[draft.layout.storage].epoch != draft.epoch
-        return written or self.is_rewritten(number)
+        layout = draft.layout
+        written = layout is not None and self._in_order[layout.storage].epoch != draft.epoch
+        return written or (draft.mark is not None and self.is_rewritten(number))
 
     def is_rewritten(self, number: int) -> bool:
         """Whether a value's memory, which others may change, held other numbers, by no call."""
@@ -314,7 +311,7 @@ class ValueStore:
         """Return a value as it is now."""
         draft = self.drafts[number]
         if draft.layout is not None and draft.array is not None and not draft.copied:
-            storage = self._memories[draft.layout.storage]
+            storage = self._in_order[draft.layout.storage]
             if storage.filling or storage.has_moved():
                 look(storage)
         return draft.shown or draft.value(number)
