@@ -14,7 +14,7 @@ from gradwitness._printable import one_line
 from gradwitness._record import kept, record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -352,12 +352,11 @@ class Tape:
     ----------
     values, calls, nodes, sweeps : sequence
         Of the first three, ``id`` is the position; passes are in the order in which they began.
-    about : dict of str to str
-        Versions, platform, thread counts: what a reader needs to run it again.
-    parameters : tuple of int
-        The models' parameters, as they were when the recording met their model.
-    complete, replayable : bool
-        Whether no values were freed to save memory; or none that a replay starts from.
+    about, parameters : dict of str to str, tuple of int
+        Versions, platform, thread counts; the models' parameters, as they were when first met.
+    complete, replayable, rewritten : bool, bool, callable or None
+        Whether no values were freed to save memory; or none that a replay starts from; while the
+        tape grows, whether a value's memory held other numbers since, by no call.
     failures : tuple of str
         Failures of gradwitness itself while recording: nothing was recorded afterwards.
     unseen, ended, unused : sequence of Unseen, Ending or None, sequence of (str, str)
@@ -376,6 +375,7 @@ class Tape:
     unseen: Sequence[Unseen] = ()
     ended: Ending | None = None
     unused: Sequence[tuple[str, str]] = ()
+    rewritten: Callable[[int], bool] | None = None
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

@@ -88,9 +88,11 @@ class BackwardRecorder(TorchFunctionMode):
         self._context.retention.drop(number)
 
     def _goes_out(self, way: str, tensor: torch.Tensor) -> None:
-        self._context.dispatch.hands_out(way, tensor)
+        dispatch = self._context.dispatch
+        dispatch.hands_out(way, tensor)
         if way in _LENDING:
-            self._context.values.lend(tensor)
+            within = not torch.is_grad_enabled() and dispatch.applications.running
+            self._context.values.lend(tensor, within=within)
 
 
 # How a tensor's numbers leave torch.
@@ -114,5 +116,5 @@ _WAYS_OUT: dict[Any, str] = {
 # All that the mode does not just run.
 _LOOKED_AT = {*ENTRIES, *_WAYS_OUT, *ASSIGNMENTS, torch.Tensor.register_hook}
 
-# Those that return the memory as an object, which can be resized.
-_LENDING = ("untyped_storage", "storage", "share_memory_")
+# Those that return the memory itself, which can be resized or written to without a call.
+_LENDING = ("untyped_storage", "storage", "share_memory_", "numpy", "__array__", "__dlpack__")

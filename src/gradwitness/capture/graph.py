@@ -181,7 +181,7 @@ class GraphRecorder:
         draft = self.nodes[number]
         if draft.kind != Kind.CUSTOM:
             return
-        results = [output for output in draft.outputs if output is not None]
+        results = [self._values.origin(output) for output in draft.outputs if output is not None]
         draft.inner = tuple(self._order.making(results, draft.alive._sequence_nr()))
         for call in draft.inner:
             if self._calls[call].node is None:

@@ -107,7 +107,7 @@ class SweepDraft:
             # Wrong arguments: torch itself will complain.
             return
         # Of a root without a graph, too.
-        roots = [root for root in self._request.roots if root.requires_grad]
+        roots = self._values.met(root for root in self._request.roots if root.requires_grad)
         seeds = self._request.seeds
         nodes = [edge.node for edge in map(edge_of, roots) if edge is not None]
         self._graph.walk(nodes)
@@ -367,13 +367,13 @@ class SweepDraft:
     def _changed(self, number: int, arrived: Values) -> tuple[int, ...]:
         """Return which of the gradients that arrived were written to."""
         is_overwritten = self._values.is_overwritten
-        # A backward may write to its arguments through NumPy, too.
+        # A backward may write to its arguments through NumPy, too; those without a print are 0.
         prints = self._prints.pop(number, ())
         changed = [
             index
             for index, value in enumerate(arrived)
             if value is not None
-            and (is_overwritten(value) or (prints and prints[index] != self._print(value)))
+            and (is_overwritten(value) or (prints and 0 != prints[index] != self._print(value)))
         ]
         return tuple(changed)
 

@@ -179,6 +179,7 @@ class Recorder:
             nodes=_LazySequence(lambda number: nodes[number].finish(number), nodes),
             sweeps=(),
             unseen=self._outside.unseen,
+            rewritten=values.is_rewritten,
         )
 
     def _call(self, number: int) -> Call:

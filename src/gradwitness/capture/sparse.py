@@ -32,8 +32,8 @@ def is_sparse(tensor: torch.Tensor) -> bool:
 
 
 def version(tensor: torch.Tensor) -> int:
-    """Return how often a sparse tensor was changed: it has no memory that could be watched."""
-    return 0 if tensor.is_inference() else tensor._version
+    """Return how often a tensor without memory was written to: known of sparse ones alone."""
+    return tensor._version if is_sparse(tensor) and not tensor.is_inference() else 0
 
 
 def dense(tensor: torch.Tensor) -> tuple[NDArray[np.generic] | None, int]:

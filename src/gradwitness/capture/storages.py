@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from gradwitness.capture.arrays import bytes_at, is_mirrored, whereabouts
-from gradwitness.capture.devices import copied, handed_over
+from gradwitness.capture.arrays import address, bytes_at, is_mirrored, whereabouts
+from gradwitness.capture.devices import checksum, copied, handed_over
+from gradwitness.capture.sparse import version
 from gradwitness.engine.distant import at_hand, is_distant
 from gradwitness.engine.floats import is_inexact
 from gradwitness.tape import Value
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.tape import Layout
+
+    # Where a tensor lies in memory, and how its numbers lie there.
+    Key: TypeAlias = tuple[Any, ...]
 
 _FREE: Callable[[int], None] = torch.UntypedStorage._free_weak_ref
 
@@ -47,10 +52,14 @@ class Draft:
     sparse: int = 0
     objects: tuple[int, ...] = ()  # the tensors that are held for it, by id
     shown: Value | None = None
+    released: bool = False
+    # The checksum of numbers whose memory others may change, and whether it was seen to differ.
+    mark: int | None = None
+    overwritten: bool = False
 
     def put(self, array: NDArray[np.generic] | None, *, copied: bool = False) -> None:
         """Set the array, in memory that the program may overwrite or in its own."""
-        self.array, self.copied, self.shown = array, copied, None
+        self.array, self.copied, self.shown, self.released = array, copied, None, False
 
     def is_now(self, name: str, *, leaf: bool) -> None:
         """Set what it is called, and whether it collects a gradient."""
@@ -58,7 +67,19 @@ class Draft:
 
     def lose(self) -> None:
         """Be without an array: its memory changed before it could be read."""
-        self.array, self.freed, self.shown = None, True, None
+        self.array, self.freed, self.shown, self.mark = None, True, None, None
+
+    def release(self) -> None:
+        """Be without an array that no step needs."""
+        self.put(None)
+        self.released = True
+
+    def is_stale(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor's memory, which others may change, may hold other numbers by now."""
+        if self.mark is None:
+            return self.released
+        now = handed_over(tensor)
+        return now is not None and checksum(now) != self.mark
 
     def is_start(self, *, saved: bool, sent: bool) -> bool:
         """Whether a replay takes it from the record: it was made neither in the block nor a pass.
@@ -109,15 +130,29 @@ class Storage:
     bytes: NDArray[np.uint8] | None = None
     epoch: int = 0
     drafts: tuple[Draft, ...] = ()
+    # Whether others may change it unseen; and whether the forward of a custom function let them.
     lent: bool = False
+    within: bool = False
     # For each collective that fills it: whether it is done; and the values not read before.
     filling: tuple[Callable[[], bool], ...] = ()
     waiting: tuple[tuple[Draft, torch.Tensor], ...] = ()
 
-    def take(self, memory: torch.UntypedStorage) -> None:
+    def take(self, tensor: torch.Tensor) -> None:
+        """Hold a tensor's memory, where it lies now."""
+        memory = tensor.untyped_storage()
+        # Whoever else has the object may resize it.
+        self.lent = self.lent or sys.getrefcount(memory) > _ALONE
+        self.hold(memory)
+
+    def hold(self, memory: torch.UntypedStorage) -> None:
         """Hold the memory, where it lies now."""
         self.memory, self.extent = memory, whereabouts(memory)
         self.bytes = bytes_at(memory, self.extent)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes are held."""
+        return 0 if self.memory is None else int(self.memory.nbytes())
 
     def forget(self) -> None:
         """Forget the values that have been released, and let the memory go if no other is left."""
@@ -145,10 +180,21 @@ class Storage:
 
     def keep(self, draft: Draft) -> None:
         """Keep a value's numbers: in this memory or, if it is lent, in a copy."""
+        self.drafts = (*self.drafts, draft)
         if self.lent:
-            keep_copy(draft)
-        else:
-            self.drafts = (*self.drafts, draft)
+            self._own(draft)
+
+    def lend(self, *, within: bool) -> None:
+        """Keep copies, now and later: others may resize this memory, or write to it."""
+        self.within = within
+        if not self.lent:
+            self.lent = True
+            for draft in self.drafts:
+                self._own(draft)
+
+    def _own(self, draft: Draft) -> None:
+        keep_copy(draft)
+        draft.mark = None if draft.array is None else checksum(draft.array)
 
     def wait(self, draft: Draft, tensor: torch.Tensor) -> None:
         """Leave a value unread for now."""
@@ -171,13 +217,66 @@ class Storage:
         self.waiting = ()
 
 
+class Memories:
+    """The pieces of memory in which a program's tensors lie.
+
+    Attributes
+    ----------
+    in_order : list of Storage
+        By number.
+    """
+
+    def __init__(self) -> None:
+        self.in_order: list[Storage] = []
+        self._by_address: dict[int, Storage] = {}
+        self._without: Any = WeakTensorKeyDictionary()
+
+    def of(self, tensor: torch.Tensor) -> Storage | None:
+        """Return the storage of a tensor, if known, after a check for resizing."""
+        try:
+            at = -1 if tensor.is_nested else tensor.untyped_storage()._cdata
+        except (NotImplementedError, RuntimeError):
+            return None
+        storage = self._by_address.get(at)
+        if storage is not None and (storage.filling or storage.has_moved()):
+            look(storage)
+        return storage
+
+    def new(self, tensor: torch.Tensor) -> Storage:
+        """Return the storage of a tensor, which is not known."""
+        storage = Storage(len(self.in_order), address(tensor))
+        storage.take(tensor)
+        self._by_address[storage.address] = storage
+        self.in_order.append(storage)
+        return storage
+
+    def key(self, tensor: torch.Tensor, storage: Storage | None) -> Key:
+        """Return what tensors share that are one value, until their memory is written to."""
+        at = address(tensor) if storage is None else storage.address
+        if at == -1:
+            return (self._without.setdefault(tensor, object()),)
+        shape, strides, first = tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
+        return (at, first, strides, shape, tensor.dtype, tensor.is_conj(), tensor.is_neg())
+
+    def epoch(self, tensor: torch.Tensor) -> int:
+        """Return how often a tensor's memory was written to."""
+        storage = self.of(tensor)
+        return version(tensor) if storage is None else storage.epoch
+
+    def shared(self) -> set[int]:
+        """Return the storages that others hold, too: and may resize."""
+        alive = [s for s in self.in_order if s.memory is not None]
+        # One use is this store's.
+        return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
+
+
 def look(storage: Storage) -> None:
     """Drop the values of a storage that the program has resized unseen."""
     if storage.filling:
         storage.settle()
     if storage.has_moved():
         drop(storage)
-        storage.take(storage.memory)
+        storage.hold(storage.memory)
 
 
 def drop(storage: Storage) -> None:
@@ -225,4 +324,4 @@ def _alone() -> int:
     return sys.getrefcount(memory)
 
 
-ALONE = _alone()
+_ALONE = _alone()

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils.weak import WeakTensorKeyDictionary
-
-from gradwitness.capture.arrays import (
-    address,
-    dtype_name,
-    is_plain,
-    lying_in,
-    shape_of,
-)
+from gradwitness.capture.arrays import dtype_name, is_plain, lying_in, shape_of
 from gradwitness.capture.balance import Balance
 from gradwitness.capture.known import Known, Past, history, identity
 from gradwitness.capture.sparse import dense, is_sparse, version
-from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy, look
+from gradwitness.capture.storages import Draft, Memories, drop, keep_copies, keep_copy, look
 from gradwitness.tape import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from gradwitness.tape import Value
+    import torch
 
-# Where a tensor lies in memory, and how its numbers lie there.
-_Key = tuple[Any, ...]
+    from gradwitness.capture.storages import Key, Storage
+    from gradwitness.tape import Value
 
 
 class ValueStore:
@@ -47,13 +37,13 @@ class ValueStore:
         self.balance = Balance(self._forget)
         # By number, which is the position of a value on the tape.
         self.drafts: list[Draft] = []
-        self._storages: dict[int, Storage] = {}
-        self._in_order: list[Storage] = []
+        self._memories = Memories()
+        self._in_order = self._memories.in_order
         self._by_object: dict[int, Known] = {}
-        self._by_key: dict[_Key, tuple[int, int]] = {}
+        self._by_key: dict[Key, tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
         self._past = Past()
-        self._without_memory: Any = WeakTensorKeyDictionary()
+        self._origins: dict[int, int] = {}
 
     def name(self, tensor: torch.Tensor, name: str) -> None:
         """Give a tensor the user's name; the first name stays."""
@@ -76,8 +66,8 @@ class ValueStore:
 
     def of(self, tensor: torch.Tensor) -> int:
         """Return the current number of a tensor; a new tensor gets one."""
-        storage = self._storage(tensor)
-        epoch = _version(tensor) if storage is None else storage.epoch
+        storage = self._memories.of(tensor)
+        epoch = version(tensor) if storage is None else storage.epoch
         known = self._by_object.get(id(tensor))
         met = False
         if (
@@ -89,31 +79,45 @@ class ValueStore:
             # Whether it still lies where its value did: ``.data`` may have changed.
             layout = draft.layout
             met = layout is None or (storage is not None and layout.storage == storage.number)
-            if met and draft.objects:
-                return number
         if not met:
-            key = self._key(tensor, storage)
+            key = self._memories.key(tensor, storage)
             number, last = self._by_key.get(key, (0, -1))
             if last != epoch:
                 return self._new(tensor, storage, key)
             draft = self.drafts[number]
+        if storage is not None and storage.lent and draft.is_stale(tensor):
+            return self._renew(tensor, storage, number)
+        if met and draft.objects:
+            return number
         self._meet(tensor, draft, number, epoch)
         named = self._names.get(id(tensor))
         if named is not None and not draft.name:
             # Its value was made through another tensor of the same memory: `.data`.
             draft.is_now(named[1], leaf=draft.leaf)
         if draft.array is None:
-            self._attach(draft, tensor, storage, self._key(tensor, storage))
+            self._attach(draft, tensor, storage, self._memories.key(tensor, storage))
         return number
+
+    def met(self, tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+        """Look at those tensors that are known, before something asks which values they hold."""
+        listed = [*tensors]
+        for tensor in listed:
+            if id(tensor) in self._by_object:
+                self.of(tensor)
+        return listed
+
+    def origin(self, number: int) -> int:
+        """Return the value that a call made, of one that was then written to unseen."""
+        return self._origins.get(number, number)
 
     def made(self, tensor: torch.Tensor) -> int:
         """Give a new number to a tensor that a call has just made or changed."""
-        return self._new(tensor, self._storage(tensor), None)
+        return self._new(tensor, self._memories.of(tensor), None)
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """Copy the recorded values of a tensor's memory, which is about to be overwritten."""
         self.balance.verify_in(tensor)
-        storage = self._storage(tensor)
+        storage = self._memories.of(tensor)
         if storage is None:
             return
         self._remember_of(tensor if tensor._base is None else tensor._base, storage)
@@ -129,19 +133,17 @@ class ValueStore:
         # Copies need no tracking.
         storage.drafts = ()
 
-    def lend(self, tensor: torch.Tensor) -> None:
-        """Copy the values of a tensor's memory, now and later: it may be resized unseen."""
-        if not is_plain(tensor):
-            return
-        storage = self._storage(tensor) or self._new_storage(tensor)
-        storage.lent = True
-        for draft in storage.drafts:
-            keep_copy(draft)
-        storage.drafts = ()
+    def lend(self, tensor: torch.Tensor, *, within: bool = False) -> None:
+        """Copy the values of a tensor's memory, now and later: it may change unseen."""
+        if is_plain(tensor):
+            storage = self._memories.of(tensor) or self._memories.new(tensor)
+            storage.lend(within=within)
+            # Of memory without values nothing is held.
+            storage.forget()
 
     def in_flight(self, tensor: torch.Tensor, is_done: Callable[[], bool]) -> None:
         """Leave a tensor's value unread until what fills its memory is done."""
-        draft, storage = self.drafts[self.of(tensor)], self._storage(tensor)
+        draft, storage = self.drafts[self.of(tensor)], self._memories.of(tensor)
         if storage is None:
             return
         storage.filling = (*storage.filling, is_done)
@@ -150,7 +152,7 @@ class ValueStore:
 
     def arrived(self, tensor: torch.Tensor) -> None:
         """Read a tensor's memory again: the program has waited for what fills it."""
-        storage = self._storage(tensor)
+        storage = self._memories.of(tensor)
         if storage is not None:
             storage.filled()
 
@@ -170,9 +172,7 @@ class ValueStore:
         self._by_object.clear()
         self._names.clear()
         self._past = Past()
-        alive = [s for s in self._in_order if s.memory is not None]
-        # One use is this store's.
-        return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
+        return self._memories.shared()
 
     def release(self, numbers: Iterable[int]) -> None:
         """Free values' arrays and the tensors that hold them; the values stay known."""
@@ -185,7 +185,7 @@ class ValueStore:
             if draft.layout is not None:
                 at = draft.layout.storage
                 storage = touched[at] = self._in_order[at]
-            draft.put(None)
+            draft.release()
             for key in draft.objects:
                 known = self._by_object.get(key)
                 if known is not None and known.value == number:
@@ -204,7 +204,7 @@ class ValueStore:
         if draft.copied or draft.layout is None:
             return (number,), draft.array.nbytes
         storage = self._in_order[draft.layout.storage]
-        return storage.number, 0 if storage.memory is None else int(storage.memory.nbytes())
+        return storage.number, storage.nbytes
 
     def is_start(self, number: int, *, saved: bool, sent: bool) -> bool:
         """Whether a replay takes a value from the record, see `Draft.is_start`."""
@@ -220,8 +220,7 @@ class ValueStore:
 
     def bytes_of(self, storages: set[int]) -> int:
         """Return the bytes of some storages."""
-        memories = (self._in_order[number].memory for number in storages)
-        return sum(int(memory.nbytes()) for memory in memories if memory is not None)
+        return sum(self._in_order[number].nbytes for number in storages)
 
     def own(self, storages: set[int]) -> None:
         """Copy the values in some storages, including views."""
@@ -245,9 +244,10 @@ class ValueStore:
 
     def tensors(self) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield every known tensor that has a gradient and is unchanged, with its number."""
+        epoch = self._memories.epoch
         for known in self._by_object.values():
             tensor = known.tensor()
-            if tensor is not None and tensor.requires_grad and self._epoch(tensor) == known.epoch:
+            if tensor is not None and tensor.requires_grad and epoch(tensor) == known.epoch:
                 yield tensor, known.value
 
     def histories(self) -> Iterator[tuple[Any, int, int]]:
@@ -264,9 +264,9 @@ class ValueStore:
         Torch has rebuilt its history for that operation; the next write replaces it again. Return
         whether it is such a view.
         """
-        if tensor._base is None or not self._epoch(tensor):
+        if tensor._base is None or not self._memories.epoch(tensor):
             return False
-        self._remember_of(tensor, self._storage(tensor))
+        self._remember_of(tensor, self._memories.of(tensor))
         return True
 
     def _remember_of(self, tensor: torch.Tensor, storage: Storage | None) -> None:
@@ -279,7 +279,7 @@ class ValueStore:
         tensor = known.tensor()
         if tensor is None or not tensor.requires_grad:
             return
-        epoch = _version(tensor) if storage is None else storage.epoch
+        epoch = version(tensor) if storage is None else storage.epoch
         node = history(tensor) if known.epoch == epoch else None
         if node is not None:
             self._past.add(node, tensor.output_nr, known.value)
@@ -288,7 +288,24 @@ class ValueStore:
         """Whether a value's memory has been written to since."""
         draft = self.drafts[number]
         layout = draft.layout
-        return layout is not None and self._in_order[layout.storage].epoch != draft.epoch
+        written = layout is not None and self._in_order[layout.storage].epoch != draft.epoch
+        return written or (draft.mark is not None and self.is_rewritten(number))
+
+    def is_rewritten(self, number: int) -> bool:
+        """Whether a value's memory, which others may change, held other numbers, by no call."""
+        draft = self.drafts[number]
+        return draft.overwritten or self._differs(draft)
+
+    def _differs(self, draft: Draft) -> bool:
+        """Whether a value's tensor, if there is one, has other numbers by now, by no call."""
+        if draft.mark is None:
+            return False
+        known = (self._by_object.get(key) for key in draft.objects)
+        tensors = (k.tensor() for k in known if k is not None and self.drafts[k.value] is draft)
+        tensor = next((t for t in tensors if t is not None), None)
+        if tensor is None or self._memories.epoch(tensor) != draft.epoch:
+            return False
+        return draft.is_stale(tensor)
 
     def value(self, number: int) -> Value:
         """Return a value as it is now."""
@@ -299,44 +316,13 @@ class ValueStore:
                 look(storage)
         return draft.shown or draft.value(number)
 
-    def _storage(self, tensor: torch.Tensor) -> Storage | None:
-        """Return the storage of a tensor, if known, after a check for resizing."""
-        try:
-            at = -1 if tensor.is_nested else tensor.untyped_storage()._cdata
-        except (NotImplementedError, RuntimeError):
-            return None
-        storage = self._storages.get(at)
-        if storage is not None and (storage.filling or storage.has_moved()):
-            look(storage)
-        return storage
-
     def _forget(self, tensor: torch.Tensor) -> None:
         """Drop the values of a tensor's memory, to which something has written unseen."""
-        storage = self._storage(tensor)
+        storage = self._memories.of(tensor)
         if storage is not None:
             drop(storage)
 
-    def _new_storage(self, tensor: torch.Tensor) -> Storage:
-        memory = tensor.untyped_storage()
-        is_lent = sys.getrefcount(memory) > ALONE
-        storage = Storage(len(self._in_order), memory._cdata, lent=is_lent)
-        storage.take(memory)
-        self._storages[storage.address] = storage
-        self._in_order.append(storage)
-        return storage
-
-    def _epoch(self, tensor: torch.Tensor) -> int:
-        storage = self._storage(tensor)
-        return _version(tensor) if storage is None else storage.epoch
-
-    def _key(self, tensor: torch.Tensor, storage: Storage | None) -> _Key:
-        at = address(tensor) if storage is None else storage.address
-        if at == -1:
-            return (self._without_memory.setdefault(tensor, object()),)
-        shape, strides, first = tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
-        return (at, first, strides, shape, tensor.dtype, tensor.is_conj(), tensor.is_neg())
-
-    def _new(self, tensor: torch.Tensor, storage: Storage | None, key: _Key | None) -> int:
+    def _new(self, tensor: torch.Tensor, storage: Storage | None, key: Key | None) -> int:
         """Give a number to a tensor that has none by its key, or that a call has just made."""
         made, number, named = key is None, len(self.drafts), self._names.get(id(tensor))
         # Inside the call that makes it, a tensor has no history yet, so only tensors from outside
@@ -344,15 +330,29 @@ class ValueStore:
         leaf = not made and tensor.is_leaf and tensor.requires_grad
         name = named[1] if named else ""
         draft = Draft(shape_of(tensor), dtype_name(tensor), None, None, made, leaf, name)
-        key = key or self._key(tensor, storage)
+        key = key or self._memories.key(tensor, storage)
         storage = self._attach(draft, tensor, storage, key)
-        epoch = _version(tensor) if storage is None else storage.epoch
+        epoch = version(tensor) if storage is None else storage.epoch
         self.drafts.append(draft)
         known = self._meet(tensor, draft, number, epoch)
         if made and tensor._base is not None:
             known.let_go()
         self._by_key[key] = (number, epoch)
         return number
+
+    def _renew(self, tensor: torch.Tensor, storage: Storage, number: int) -> int:
+        """Give a new number to a tensor whose memory may hold other numbers, by no call."""
+        if not self.drafts[number].released:
+            for draft in storage.drafts:
+                draft.overwritten = self._differs(draft)
+            if storage.within:
+                # A function's forward has written to its result: that had no history before.
+                storage.epoch += 1
+                storage.within = False
+            self.before_write(tensor)
+        new = self._new(tensor, storage, self._memories.key(tensor, storage))
+        self._origins[new] = self.origin(number)
+        return new
 
     def _meet(self, tensor: torch.Tensor, draft: Draft, number: int, epoch: int) -> Known:
         known = Known(number, epoch, tensor)
@@ -363,7 +363,7 @@ class ValueStore:
         return known
 
     def _attach(
-        self, draft: Draft, tensor: torch.Tensor, storage: Storage | None, key: _Key
+        self, draft: Draft, tensor: torch.Tensor, storage: Storage | None, key: Key
     ) -> Storage | None:
         """Give a value its array; return the storage that it lies in."""
         if not is_plain(tensor):
@@ -371,11 +371,9 @@ class ValueStore:
                 numbers, draft.sparse = dense(tensor)
                 draft.put(numbers, copied=True)
             return storage
-        storage = storage or self._new_storage(tensor)
+        storage = storage or self._memories.new(tensor)
         if storage.memory is None:
-            memory = tensor.untyped_storage()
-            storage.lent = storage.lent or sys.getrefcount(memory) > ALONE
-            storage.take(memory)
+            storage.take(tensor)
         _, first, strides, *_, conjugated, negative = key
         offset = int(first)
         draft.layout = Layout(storage.number, offset, strides)

@@ -84,7 +84,7 @@ def encode(tape: Tape, entries: Sequence[int | None]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
-        **_fields(tape, "values", "complete", "replayable", "failures"),
+        **_fields(tape, "values", "complete", "replayable", "failures", "rewritten"),
         "values": values,
     }
 

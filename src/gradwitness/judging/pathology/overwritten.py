@@ -25,8 +25,8 @@ class Overwritten(Detector):
     """Looks, where a backward step disagrees, for a write to memory that it read.
 
     Autograd refuses to use a changed tensor, unless the change went behind its back: through
-    ``.data``, ``set_`` or memory shared with NumPy. The last leaves no call; it is noticed if the
-    numbers of the forward pass are still cached.
+    ``.data``, ``set_`` or memory shared with NumPy. The last leaves no call; it is noticed if torch
+    handed the memory out, or the numbers of the forward pass are still cached.
     """
 
     def __init__(self, tape: Tape, records: Records) -> None:
@@ -56,8 +56,12 @@ class Overwritten(Detector):
         write = next((write for write in writes if write is not None), None)
         if write is not None:
             self._blamed.setdefault(write, []).append((sweep, node.id))
-        elif any(self.records.changed(n) for call in calls for n in _values(call)):
+        elif any(self._is_changed(n) for call in calls for n in _values(call)):
             self._blamed.setdefault(None, []).append((sweep, node.id))
+
+    def _is_changed(self, number: int) -> bool:
+        rewritten = self.tape.rewritten
+        return (rewritten is not None and rewritten(number)) or self.records.changed(number)
 
     def _search(self, count: int) -> None:
         """Note which memory the calls up to a count write to."""
