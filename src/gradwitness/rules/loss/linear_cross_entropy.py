@@ -73,7 +73,11 @@ def _enter(name: str, extra: tuple[str, ...], is_reduced: bool) -> Rule:
         if not is_reduced:
             return w * (np.log(total)[:, 0] - chosen)
         terms = np.concatenate([w * np.log(total)[:, 0], -(w * chosen)])
-        return np.sum(terms), None, None, None
+        y = np.sum(terms)
+        if reduction == "mean" and not target.size:
+            # The mean of no rows.
+            y = y / 0
+        return y, None, None, None
 
     def enter_gradient(
         operand: str, to: str, lead: Callable[[list[Array], Array, Array], Array]
