@@ -119,6 +119,17 @@ def test_a_convolution_of_no_channels_makes_none_and_its_bias_gets_0() -> None:
     assert report.verdict is gw.Verdict.DISAGREES
 
 
+@pytest.mark.parametrize("pool", [F.fractional_max_pool2d, F.fractional_max_pool3d])
+def test_of_no_images_nothing_is_pooled(pool: Any) -> None:
+    axes = 2 if pool is F.fractional_max_pool2d else 3
+    x, w = torch.zeros(0, 3, *[9] * axes, requires_grad=True), torch.ones(2, requires_grad=True)
+    with gw.watch(names={"x": x, "w": w}) as witness:
+        y = pool(x, 3, output_size=2)
+        torch.autograd.backward(y.sum() + w.sum())
+    assert y.shape == (0, 3, *[2] * axes)
+    assert witness.verdict is gw.Verdict.AGREES, witness.report.reasons()
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 4)])
 def test_a_sum_of_no_products_is_what_they_are_added_to(shape: tuple[int, ...]) -> None:
     b = torch.randn(shape, requires_grad=True)

@@ -224,6 +224,19 @@ def test_block_diag_takes_a_vector_without_numbers_for_no_row_in_its_backward() 
     assert (a.grad.item(), b.grad.item()) == (10, 40)
 
 
+def test_multilabel_margin_loss_leaves_the_sum_over_no_samples_unwritten() -> None:
+    x, nothing = torch.zeros(0, 5, requires_grad=True), torch.zeros(0, 5, dtype=torch.long)
+    torch.use_deterministic_algorithms(True)
+    try:
+        # Memory that was not written to is then NaN.
+        report = judged(lambda: F.multilabel_margin_loss(x, nothing, reduction="sum"), x=x)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    found = only_fault(report).comparison
+    assert np.isnan(found.recorded)
+    assert found.expected == 0
+
+
 def test_batch_norm_sends_its_input_a_gradient_by_the_wrong_weight() -> None:
     # Of 4 examples with mean 0 and variance 1: dx = w (g - mean(g) - x mean(g x)), mean(g) = 1/4,
     # mean(g x) = -1/4. The weight is 2 in both channels, and what lies beside it in memory is 0.
