@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import gradwitness as gw
+from judging.looks.test_fast import changed
 from rules.harness import make
 from rules.sampling import aten, normal, sample
 
@@ -96,3 +98,66 @@ def test_a_number_on_an_edge_that_rounds_is_not_counted() -> None:
     thirds, halves = witness.report.findings
     assert "depends on rounding" in thirds.comparison.reason
     assert halves.verdict is gw.Verdict.AGREES
+
+
+def test_a_convolution_of_no_channels_makes_none_and_its_bias_gets_0() -> None:
+    """Torch's convention: by the definition, a sum of no products, there would be the bias."""
+    leaves = {
+        "x": torch.randn(2, 0, 8, 8, requires_grad=True),
+        "w": torch.randn(4, 0, 3, 3, requires_grad=True),
+        "b": torch.randn(4, requires_grad=True),
+    }
+    with gw.watch(names=leaves, keep=None) as witness:
+        y = F.conv2d(leaves["x"], leaves["w"], leaves["b"])
+        torch.autograd.backward(y.sum())
+    assert y.shape == (2, 0, 6, 6)
+    assert witness.verdict is gw.Verdict.AGREES, witness.report.reasons()
+    # Where nothing comes in, 0 is the only right gradient.
+    (row,) = (row for row in witness.report.rows if row.name == "b")
+    wrong = np.array([0, 0, 0, 1e-30], np.float32)
+    report = gw.judge(changed(witness.tape, row.value or 0, wrong))
+    assert report.verdict is gw.Verdict.DISAGREES
+
+
+@pytest.mark.parametrize("pool", [F.fractional_max_pool2d, F.fractional_max_pool3d])
+def test_of_no_images_nothing_is_pooled(pool: Any) -> None:
+    axes = 2 if pool is F.fractional_max_pool2d else 3
+    x, w = torch.zeros(0, 3, *[9] * axes, requires_grad=True), torch.ones(2, requires_grad=True)
+    with gw.watch(names={"x": x, "w": w}) as witness:
+        y = pool(x, 3, output_size=2)
+        torch.autograd.backward(y.sum() + w.sum())
+    assert y.shape == (0, 3, *[2] * axes)
+    assert witness.verdict is gw.Verdict.AGREES, witness.report.reasons()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 4)])
+def test_a_sum_of_no_products_is_what_they_are_added_to(shape: tuple[int, ...]) -> None:
+    b = torch.randn(shape, requires_grad=True)
+    with gw.watch(names={"b": b}) as witness:
+        y = torch.addbmm(b, torch.ones(0, 3, 5), torch.ones(0, 5, 4), beta=0.5)
+        torch.autograd.backward(y.sum())
+    assert witness.verdict is gw.Verdict.AGREES, witness.report.reasons()
+    # 12 times 0.5, shared by the numbers of b.
+    np.testing.assert_array_equal(b.grad, np.full(shape, 6 / max(1, b.numel())))
+
+
+NO_CLASSES = torch.zeros(0, dtype=torch.long)
+MEANS: dict[str, Any] = {
+    "mean": torch.mean,
+    "var": torch.var,
+    "nll_loss": lambda x: F.nll_loss(x, NO_CLASSES),
+    "weighted nll_loss": lambda x: F.nll_loss(x, NO_CLASSES, torch.ones(3)),
+    "nll_loss2d": lambda x: F.nll_loss(x[..., None], NO_CLASSES[:, None]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:var:UserWarning")
+@pytest.mark.parametrize("name", MEANS)
+def test_the_mean_of_nothing_is_nan_on_both_sides(name: str) -> None:
+    x, w = torch.zeros(0, 3, requires_grad=True), torch.ones(2, requires_grad=True)
+    with gw.watch(names={"x": x, "w": w}) as witness:
+        y = MEANS[name](x)
+        torch.autograd.backward(y + w.sum())
+    assert y.isnan()
+    (reason,) = witness.report.reasons()
+    assert reason == "NaN in 1 of 1 elements"

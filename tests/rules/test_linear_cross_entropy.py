@@ -111,3 +111,16 @@ def test_torch_agrees_and_a_fault_that_shows_is_refuted(
         values = [replace(v, array=array) if v.id == number else v for v in tape.values]
         again = gw.judge(replace(tape, values=tuple(values)))
         assert finding.title in {wrong.title for wrong in again.wrong}
+
+
+@pytest.mark.parametrize(("reduction", "expected"), [("mean", np.nan), ("sum", 0.0)])
+def test_of_no_rows_the_sum_is_0_and_the_mean_nan(reduction: str, expected: float) -> None:
+    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=2)
+    x, w = (torch.ones(n, 3, requires_grad=True) for n in (0, 4))
+    nothing = torch.zeros(0, dtype=torch.long)
+    with gw.watch(names={"x": x, "w": w}) as witness:
+        loss = F.linear_cross_entropy(x, w, nothing, reduction=reduction, options=options)
+        torch.autograd.backward(loss)
+    assert any("_chunked" in call.op for call in witness.tape.calls)
+    np.testing.assert_array_equal(loss.detach(), expected)
+    assert not witness.report.wrong, str(witness)

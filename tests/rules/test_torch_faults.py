@@ -201,6 +201,43 @@ def test_as_strided_scatter_sends_the_gradient_of_what_was_written_over() -> Non
     assert slopes == [10, 0, 30, 0]
 
 
+def test_block_diag_takes_a_vector_without_numbers_for_no_row_in_its_backward() -> None:
+    # Its result has a row for it: 0 0; 1 0; 0 2. Each block gets what arrived at its own place.
+    a, b = (torch.tensor([n], requires_grad=True) for n in (1.0, 2.0))
+    weights = torch.tensor([[10.0, 20.0], [30.0, 40.0], [50.0, 60.0]])
+
+    def run() -> Any:
+        made: Any = torch.block_diag(torch.zeros(0), a, b)  # type: ignore[no-untyped-call]
+        return (made * weights).sum()
+
+    report = judged(run, a=a, b=b)
+    assert report.verdict is gw.Verdict.DISAGREES
+    found = {f.title.split(", ")[1]: f.comparison for f in report.wrong}
+    expected = {name: c.expected for name, c in found.items()}
+    assert expected == {"gradient of tensors[1]": 30, "gradient of tensors[2]": 60}
+    with torch.no_grad():
+        for place, x in enumerate((a, b), 1):
+            slope = -run() + (x.add_(1), run())[1]
+            assert slope == expected[f"gradient of tensors[{place}]"]
+    # It sends what arrived a row above.
+    assert a.grad is not None
+    assert b.grad is not None
+    assert (a.grad.item(), b.grad.item()) == (10, 40)
+
+
+def test_multilabel_margin_loss_leaves_the_sum_over_no_samples_unwritten() -> None:
+    x, nothing = torch.zeros(0, 5, requires_grad=True), torch.zeros(0, 5, dtype=torch.long)
+    torch.use_deterministic_algorithms(True)
+    try:
+        # Memory that was not written to is then NaN.
+        report = judged(lambda: F.multilabel_margin_loss(x, nothing, reduction="sum"), x=x)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    found = only_fault(report).comparison
+    assert np.isnan(found.recorded)
+    assert found.expected == 0
+
+
 def test_batch_norm_sends_its_input_a_gradient_by_the_wrong_weight() -> None:
     # Of 4 examples with mean 0 and variance 1: dx = w (g - mean(g) - x mean(g x)), mean(g) = 1/4,
     # mean(g x) = -1/4. The weight is 2 in both channels, and what lies beside it in memory is 0.

@@ -126,8 +126,18 @@ def jointly(
 
 
 def refuted(case: Case) -> list[Exhibit]:
-    """Return the tensors to be explained."""
-    return [e for e in case.exhibits.values() if e.refuted]
+    """Return the tensors to be explained: not what only narrower bounds than these refute."""
+    return [e for e in case.exhibits.values() if e.refuted and not _is_within(e)]
+
+
+def _is_within(exhibit: Exhibit) -> bool:
+    """Whether the right numbers would explain the claim, too, and so whatever is near them."""
+    claim, witness = exhibit.claim, exhibit.witness
+    if claim.shape != witness.shape:
+        return False
+    with np.errstate(invalid="ignore"):
+        # NaN compares as false.
+        return bool(np.all(np.abs(claim - witness) <= exhibit.allowance))
 
 
 def _peak(numbers: NDArray[np.float64]) -> float:

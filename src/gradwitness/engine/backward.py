@@ -69,7 +69,8 @@ def gradients(
     if node.call is None:
         raise _unknown(node)
     call = tape.calls[node.call]
-    if call.base_op in DRAWN:
+    # Of results without elements every gradient is a sum of no terms.
+    if call.base_op in DRAWN or not any(g is not None and g.size for g in incoming):
         return tuple(_zeros(tape, edge, incoming) for edge in node.edges)
     if node.kind == Kind.COPY_SLICES:
         return _copy_slices(tape, call, incoming[0], lookup, arithmetic, wanted)

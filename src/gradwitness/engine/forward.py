@@ -91,11 +91,11 @@ def evaluate(
 def _reinterpreted(tape: Tape, call: Call) -> Any:
     """Return an operand's bits as numbers of the recorded result's format."""
     operand, result = (tape.values[number or 0] for number in (*call.operands, *call.outputs))
-    for value in (operand, result):
-        if value.array is None:
-            raise Unjudgeable(unrecorded(value))
+    if operand.array is None or result.array is None:
+        raise Unjudgeable(unrecorded(operand if operand.array is None else result))
     # Where formats differ in size, NumPy wants the last axis to be dense.
-    bits: Any = np.copy(operand.array, order="C").view(result.array.dtype)
+    bits: Any = np.copy(operand.array, order="C")
+    bits = bits.view(result.array.dtype)
     return wide(bits) if is_inexact(result.dtype) else bits
 
 

@@ -140,7 +140,8 @@ def test_what_is_more_than_zero_within_rounding_is_held_against_its_own_size() -
     assert 0.1 < 2 * 64 * 2**-24 * 1e4 / 0.2 < 1
     right = close(value_of_array(expected.astype(np.float32)), expected, sums=sums)
     assert right is not None
-    assert (right.reason, right.detects) == (CLOSE, pytest.approx(0.1 * 0.2))
+    assert right.reason == CLOSE
+    assert right.detects == pytest.approx(0.1 * 0.2)
     assert close(value_of_array((expected * 1.2).astype(np.float32)), expected, sums=sums) is None
     assert close(value_of_array((expected - 0.021).astype(np.float32)), expected, sums=sums) is None
 
@@ -152,9 +153,8 @@ def test_attention_to_values_that_are_nearly_the_same_is_no_zero(depth: str, len
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 4, length, 32) for _ in range(3))
     v = v[:, :, :1] + 2e-5 * v
-    leaves = {"q": q.requires_grad_(), "k": k.requires_grad_()}
-    with record(names=leaves) as recorder:
-        y = torch.nn.functional.scaled_dot_product_attention(*leaves.values(), v)
+    with record(names={"q": q.requires_grad_(), "k": k.requires_grad_()}) as recorder:
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
         torch.autograd.backward((y * torch.randn_like(y)).sum())
     tape = recorder.tape
     sent = [f for f in gw.judge(tape, depth=depth).findings if f.step is Step.BACKWARD]
@@ -166,7 +166,7 @@ def test_attention_to_values_that_are_nearly_the_same_is_no_zero(depth: str, len
         array = tape.values[value_of(tape, finding)].array
         assert array is not None
         for factor in (0.7, 1.2, -1.0):
-            wrong = np.ascontiguousarray(array * np.float32(factor))
+            wrong = np.ascontiguousarray(array.astype(np.float32) * np.float32(factor))
             report = gw.judge(changed(tape, value_of(tape, finding), wrong), depth=depth)
             (now,) = (f for f in report.findings if place_of(f) == place_of(finding))
             assert now.verdict is not gw.Verdict.AGREES

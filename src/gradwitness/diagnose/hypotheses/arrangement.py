@@ -143,7 +143,7 @@ def _orders(exhibit: Exhibit) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
         for axes in itertools.combinations(range(g.ndim), count):
             yield FLIPPED, f"it is flipped along axis {listed(map(str, axes))}", np.flip(g, axes)
     for axis, distance in itertools.product(range(g.ndim), range(1, _FURTHEST + 1)):
-        for step in (distance, -distance):
+        for step in (distance, -distance) if distance < g.shape[axis] else ():
             text = f"it is shifted by {step:+d} along axis {axis}"
             yield SHIFTED, f"{text}, and wraps around", np.roll(g, step, axis)
     # A shift of the whole memory, as by an index that is off by one.

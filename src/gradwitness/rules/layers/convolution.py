@@ -47,15 +47,15 @@ class Geometry:
         names = ("stride", "padding", "dilation", "output_padding")
         return cls(**given | {name: each_axis(given[name], axes) for name in names})
 
+    def sizes(self, x: Shaped, kernel: Sizes) -> Sizes:
+        """Return the spatial sizes that a convolution makes."""
+        walk = zip(x.shape[2:], kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in walk)
+
     def correlate(self, x: Array, w: Array) -> Array:
         """Return the convolution of x, (N, C, ...), with w, (O, C/groups, ...)."""
         kernel = w.shape[2:]
-        out = tuple(
-            (n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, p, k, s, d in zip(
-                x.shape[2:], self.padding, kernel, self.stride, self.dilation, strict=True
-            )
-        )
+        out = self.sizes(x, kernel)
         y = self._over_windows(w, x, self._begins(kernel), out, self.stride)
         return np.reshape(y, (x.shape[0], w.shape[0], *out))
 
@@ -262,6 +262,9 @@ def convolution(
         output_padding=output_padding,
         groups=groups,
     )
+    if not x.shape[1]:
+        # Torch makes no channels of none, whatever the bias says.
+        return np.zeros_like(x, shape=(x.shape[0], 0, *walk.sizes(x, w.shape[2:])))
     if transposed:
         spread = walk.spread_in_parts if in_parts else walk.spread
         y = spread(x, w, walk.transposed_sizes(x, w))

@@ -38,6 +38,9 @@ def fractional_max_pool(
 ) -> tuple[Array, Array]:
     many = len(output_size)
     sizes = tuple(x.shape[-many:])
+    shape = (*x.shape[:-many], *output_size)
+    if not math.prod(shape):
+        return np.zeros_like(x, shape=shape), np.zeros_like(random_samples, np.int64, shape=shape)
     planes = np.reshape(x, (math.prod(x.shape[:-many]), 1, *sizes))
     samples = np.reshape(random_samples, (len(planes), many))
     values, indices = [], []
@@ -49,7 +52,6 @@ def fractional_max_pool(
         value, index = windows.largest(planes[plane])
         values.append(value)
         indices.append(index)
-    shape = (*x.shape[:-many], *output_size)
     return np.reshape(np.stack(values), shape), np.reshape(np.stack(indices), shape)
 
 

@@ -174,7 +174,7 @@ addr.vjps(b="beta * g", u="alpha * (g @ v)", v="alpha * (g.T @ u)")
 )
 def addbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     # One product after the other is added, and every partial sum is stored.
-    y = beta * b
+    y = np.broadcast_to(beta * b, (A.shape[1], B.shape[2]))
     for member in range(A.shape[0]):
         y = continue_from(alpha * (A[member] @ B[member]), y, A.shape[-1])
     return y

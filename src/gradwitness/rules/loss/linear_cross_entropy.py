@@ -38,6 +38,12 @@ def _shares(target: Array, weight: Array | None, ignore_index: int, reduction: s
     return at, w / np.sum(w) if reduction == "mean" else w
 
 
+def _added_up(terms: Array, reduction: str) -> Array:
+    """Add up a loss's terms, which weights may have made a mean: of no rows that is 0 / 0."""
+    total = np.sum(terms)
+    return total / 0 if reduction == "mean" and 0 in terms.shape else total
+
+
 def _pieces(u: Array, at: Array, x: Array, W: Array, bias: Array | None) -> list[Array]:
     """Return u_n p_nc, and - u_n t_nc."""
     down, total = _scores(x, W, bias)
@@ -73,7 +79,7 @@ def _enter(name: str, extra: tuple[str, ...], is_reduced: bool) -> Rule:
         if not is_reduced:
             return w * (np.log(total)[:, 0] - chosen)
         terms = np.concatenate([w * np.log(total)[:, 0], -(w * chosen)])
-        return np.sum(terms), None, None, None
+        return _added_up(terms, reduction), None, None, None
 
     def enter_gradient(
         operand: str, to: str, lead: Callable[[list[Array], Array, Array], Array]

@@ -27,6 +27,8 @@ def stored_sum(terms: Array) -> Array:
     After the first term, blocks of 16, their sums in blocks of 16, and so on. What is left of each
     is added up at the end, and the first term last.
     """
+    if not terms.size:
+        return np.zeros_like(terms, shape=())
     terms = np.reshape(terms, (terms.size, 1))
     left, rest = [], terms[1:]
     while rest.shape[0]:

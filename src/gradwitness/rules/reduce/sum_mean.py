@@ -85,9 +85,11 @@ def _deviations(x: Array, dim: Dim, correction: Any) -> tuple[Array, Any]:
     over = axes(dim, x.ndim)
     count = math.prod(x.shape[axis] for axis in over)
     freedom = count - (1 if correction is None else correction)
-    if freedom <= 0:
+    if freedom > 0:
+        return x - np.sum(x, axis=over, keepdims=True) / count, freedom
+    if math.prod(x.shape):
         raise NotImplementedError("a variance without degrees of freedom")
-    return x - np.sum(x, axis=over, keepdims=True) / count, freedom
+    return x, math.nan
 
 
 def _square(gap: Array) -> Array:
