@@ -47,9 +47,9 @@ def told(path: Path) -> Any:
         return str(error)
     return claims.notes, [
         [
-            (c.name, c.where, c.is_open, c.array.shape, c.array.tobytes())
-            + (np.broadcast_to(c.rounding, c.array.shape).tobytes(),)
+            (c.name, c.where, c.is_open, c.array.shape, c.array.tobytes(), rounding.tobytes())
             for c in run.values()
+            for rounding in [np.broadcast_to(c.rounding, c.array.shape)]
         ]
         for run in claims.runs
     ]
@@ -70,7 +70,7 @@ def tables(draw: st.DrawFn) -> str:
     count = draw(st.integers(0, 8))
     columns = []
     for header in headers:
-        kind = INDICES if csv_file_index(header) else NAMES if header in HEADERS[:3] else NUMBERS
+        kind = INDICES if is_index(header) else NAMES if header in HEADERS[:3] else NUMBERS
         some = draw(st.lists(st.sampled_from(kind), min_size=1, max_size=3))
         if draw(st.booleans()) and kind is not NAMES:
             cells = [str(n) for n in range(count)]
@@ -92,7 +92,7 @@ def tables(draw: st.DrawFn) -> str:
     return draw(st.sampled_from(["", "", "\ufeff"])) + newline.join(lines) + newline
 
 
-def csv_file_index(header: str) -> bool:
+def is_index(header: str) -> bool:
     return header in ("i", "row", "col", "index")
 
 
@@ -108,7 +108,7 @@ def test_tables_read_by_columns(tmp_path: Path, content: str) -> None:
 
 ODD_TABLES = {
     "indices of two lengths": "name,row,col,value\nw,0,0,1.5\nw,1,,2.5\n",
-    "rows of three and one": "name,value\nw,1.5,2.5\nw\n",
+    "rows of three and one": "name,value\nw,1.5,b\n2.5\n",
     "numbered names": "layer,value\n1,0.5\n2,1.5\n2,2.5\n",
     "names in turn": "name,value\n" + "".join(f"{'vwx'[n % 3]},{n}.5\n" for n in range(3000)),
     "null": "name,value\nw,1.5\n\0w,2.5\n",
