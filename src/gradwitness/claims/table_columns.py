@@ -55,8 +55,8 @@ _MOST_DIGITS = 9
 def columns_of(content: bytes, delimiter: bytes, width: int) -> list[list[str]] | None:
     """Return the cells of a table, column by column; None if a row is of another length."""
     if b'"' in content or b"\0" in content:
-        text = io.StringIO(content.decode("utf-8", "replace"), newline="")
-        rows = (row for row in csv.reader(text, delimiter=delimiter.decode()) if row)
+        lines = io.StringIO(content.decode("utf-8", "replace"), newline="")
+        rows = (row for row in csv.reader(lines, delimiter=delimiter.decode()) if row)
         some = list(islice(rows, MOST_ROWS + 1))
         if not 0 < len(some) <= MOST_ROWS or any(len(row) != width for row in some):
             return None
