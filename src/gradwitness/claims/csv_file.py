@@ -16,6 +16,7 @@ from gradwitness._printable import listed
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.records import claims_of_records, limited
 from gradwitness.claims.table_columns import (
+    are_plain,
     are_whole,
     claims_by_column,
     claims_of_numbers,
@@ -148,7 +149,7 @@ def _is_headless(first: list[str]) -> bool:
 
 def _at_once(content: bytes, names: list[str], delimiter: bytes, path: Path) -> Claims | None:
     """Read the rows below names by columns, or return None."""
-    numbers = _plain_matrix(content, delimiter, len(names))
+    numbers = _plain_matrix(content, delimiter, len(names)) if are_plain(names) else None
     if numbers and (found := claims_of_numbers(names, numbers, path)):
         return found
     columns = columns_of(content, delimiter, len(names))

@@ -104,11 +104,16 @@ def claims_by_column(columns: dict[str, list[str]], path: Path) -> Claims | None
     return Claims(path.name, tuple(runs)) if runs else None
 
 
-def claims_of_numbers(names: list[str], numbers: Numbers, path: Path) -> Claims | None:
-    """Do so where all cells are numbers, row by row, and none of their columns may be more."""
+def are_plain(names: list[str]) -> bool:
+    """Whether columns of numbers with these names are no more than that."""
     special = NAMES | RUNS | NO_CLAIM | {""}
-    if any(c.lower() in special or c.startswith(UNNAMED) or INDEX.fullmatch(c) for c in names):
-        return None
+    return not any(
+        c.lower() in special or c.startswith(UNNAMED) or INDEX.fullmatch(c) for c in names
+    )
+
+
+def claims_of_numbers(names: list[str], numbers: Numbers, path: Path) -> Claims | None:
+    """Do so where all cells are numbers, row by row, and the names of their columns are plain."""
     numeric = {name: n for n, name in enumerate(names)}
     runs = _wide(_Table(path, {name: [] for name in names}, numeric, numbers, [], [], []))
     return Claims(path.name, tuple(runs)) if runs else None
@@ -237,7 +242,8 @@ def _places(columns: list[list[str]]) -> NDArray[np.int64] | None:
         some = list(filter(None, cells))
         if some and are_whole(some):
             numbers = np.full((len(cells), 1), -1)
-            numbers[[*map(bool, cells)], 0] = np.array(some, np.int64)
+            which = slice(None) if len(some) == len(cells) else [*map(bool, cells)]
+            numbers[which, 0] = values_of(" ".join(some).encode())
         elif (tuples := _tuples(cells)) is not None:
             numbers = tuples
         else:
