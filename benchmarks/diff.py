@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,7 +209,7 @@ def tables(folder: Path, megabytes: float) -> Table:
     for name, content in forms.items():
         path = folder / f"{name}.csv"
         path.write_text(content)
-        ours, theirs = least(lambda path=path: read_claims(path), lambda path=path: read(path))
+        ours, theirs = least(partial(read_claims, path), partial(read, path))
         table.add_row(name, f"{ours / theirs:.1f}")
     return table
 
