@@ -3,7 +3,8 @@
 ``python benchmarks/diff.py [MEGABYTES]``, on Linux. Two files of so many megabytes of float32
 differ by roundings, or not at all. Each ratio is CPU time over that of a memory-mapped
 ``numpy.add.reduce`` over both files, and over reading both with the library that wrote them; of
-text, over that of ``numpy.loadtxt``, and of pandas and pyarrow if they are installed, for one file.
+text, over that of ``numpy.loadtxt``, and of pandas and pyarrow if they are installed, for one file;
+of tables with names, over that of pandas for the same file.
 It is the least of some rounds that take turns, on one thread, without imports. Peak memory is that
 of a process of its own, which takes some 50 MB before it begins.
 
@@ -13,11 +14,12 @@ by default, in .npy, and tells the peak of memory. They take no room on most fil
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +189,31 @@ def text(folder: Path, megabytes: float) -> Table:
     return table
 
 
+def tables(folder: Path, megabytes: float) -> Table:
+    """Return the table of tables with names: our reader beside pandas' on the same file."""
+    read = importlib.import_module("pandas").read_csv
+    array = next(pair(megabytes * TEXT / 4))
+    lines = [",".join(f"{x:.8e}" for x in row) + "\n" for row in array.tolist()]
+    header = "".join(f",c{n}" for n in range(WIDTH)) + "\n"
+    entries = [(*at, f"{x:.8e}") for at, x in np.ndenumerate(array)]
+    forms = {
+        "a count before each row": header + "".join(f"{n},{x}" for n, x in enumerate(lines)),
+        "a name before each row": "".join(f"w{n},{x}" for n, x in enumerate(lines)),
+        "a name and a number": "name,value\n" + "".join(f"w{i},{x}\n" for i, _, x in entries),
+        "two columns of indices": "name,row,col,value\n"
+        + "".join(f"w,{i},{j},{x}\n" for i, j, x in entries),
+        "tuples of indices": "name,index,value\n"
+        + "".join(f'w,"({i}, {j})",{x}\n' for i, j, x in entries),
+    }
+    table = Table("ours", "over pandas", title=f"{array.size:,} numbers in tables with names")
+    for name, content in forms.items():
+        path = folder / f"{name}.csv"
+        path.write_text(content)
+        ours, theirs = least(partial(read_claims, path), partial(read, path))
+        table.add_row(name, f"{ours / theirs:.1f}")
+    return table
+
+
 def huge(folder: Path, gigabytes: float) -> str:
     """Compare two files that are mostly holes, and return what that took."""
     rows = round(gigabytes * 1e9 / 4 / WIDTH)
@@ -210,6 +237,8 @@ def main() -> None:
     megabytes = float(sys.argv[1]) if len(sys.argv) > 1 else 100.0
     with tempfile.TemporaryDirectory() as name:
         Console().print(binary(Path(name), megabytes), text(Path(name), megabytes))
+        if importlib.util.find_spec("pandas"):
+            Console().print(tables(Path(name), megabytes))
 
 
 if __name__ == "__main__":

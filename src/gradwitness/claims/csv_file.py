@@ -14,7 +14,14 @@ import numpy as np
 from gradwitness._errors import FileFormatError
 from gradwitness._printable import listed
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.records import claims_of_columns, claims_of_records, limited
+from gradwitness.claims.records import claims_of_records, limited
+from gradwitness.claims.table_columns import (
+    are_plain,
+    are_whole,
+    claims_by_column,
+    claims_of_numbers,
+    columns_of,
+)
 from gradwitness.claims.text import read_text, tensors_of
 from gradwitness.claims.text_brackets import squeezed
 from gradwitness.claims.text_file import MOST_BYTES, read_bytes
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 # Of ASCII, as in the bytes of other texts: other scripts have digits, too.
 _NUMBER = re.compile(NUMBER_PATTERN.decode(), re.ASCII)
 _NEWLINE = ord("\n")
+_MOST_PLACES = 9
 _BATCH = 1 << 8  # rows that are read at a time
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+", re.ASCII)
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
@@ -91,11 +99,11 @@ def _table(content: bytes, delimiter: str, comment: str, path: Path) -> Claims:
         return _claims_of(numbers, width, comment or path.stem, path)
     _check_names(first, path)
     if _is_headless(first):
-        return _rows_by_name([first, *limited(rows, path)], path)
+        found = _columns_by_name(columns_of(content, delimiter.encode(), len(first)), path)
+        return found or _rows_by_name([first, *limited(rows, path)], path)
     names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
     line, _, below = content.partition(b"\n")
-    numbers = None if b'"' in line else _plain_matrix(below, delimiter.encode(), len(names))
-    found = claims_of_columns(names, numbers, path) if numbers else None
+    found = None if b'"' in line else _at_once(below, names, delimiter.encode(), path)
     if not found:
         records = [record(names, row, path) for row in limited(rows, path)]
         found = claims_of_records(records, path)
@@ -137,6 +145,30 @@ def _is_headless(first: list[str]) -> bool:
         and all(cell in numbers or _INDEX.fullmatch(cell) for cell in others)
         and others not in counts
     )
+
+
+def _at_once(content: bytes, names: list[str], delimiter: bytes, path: Path) -> Claims | None:
+    """Read the rows below names by columns, or return None."""
+    numbers = _plain_matrix(content, delimiter, len(names)) if are_plain(names) else None
+    if numbers and (found := claims_of_numbers(names, numbers, path)):
+        return found
+    columns = columns_of(content, delimiter, len(names))
+    return claims_by_column(dict(zip(names, columns, strict=True)), path) if columns else None
+
+
+def _columns_by_name(columns: list[list[str]] | None, path: Path) -> Claims | None:
+    """Read rows of a name and numbers as `_rows_by_name` does, or return None."""
+    if not columns:
+        return None
+    between = columns[1:-1]
+    numbers = [str(n) for n in range(len(columns) - 1)]
+    if between and all(map(are_whole, between)):
+        if len(between) > _MOST_PLACES or are_whole(columns[-1]):
+            return None
+        numbers = [*(f"index{n}" for n in range(len(between))), "value"]
+    elif any(_INDEX.fullmatch(cells[0]) for cells in between):
+        return None
+    return claims_by_column(dict(zip(["name", *numbers], columns, strict=True)), path)
 
 
 def _rows_by_name(rows: list[list[str]], path: Path) -> Claims:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -25,7 +24,7 @@ Row = TypeVar("Row")
 # A row by the names of its columns. A cell is a number, a tensor, other text, or empty.
 Record: TypeAlias = "dict[str, Digits | Claim | str | None]"
 
-_NAMES = {
+NAMES = {
     "name",
     "names",
     "param",
@@ -37,24 +36,24 @@ _NAMES = {
     "variable",
     "path",
 }
-_RUNS = {"run", "step", "epoch", "iter", "iteration", "seed", "trial", "pass"}
-_INDEX = re.compile(
+RUNS = {"run", "step", "epoch", "iter", "iteration", "seed", "trial", "pass"}
+INDEX = re.compile(
     r"(?i)(?:flat[ _]?)?(?:index|idx|element|entry|position|pos)|row|col(?:umn)?|[ijkl]"
     r"|(?:dim|axis|index|idx|i|level)[ _]?\d"
 )
-_UNNAMED = "Unnamed: "
-_NO_CLAIM = {"dtype", "shape", "device", "type"}
-_INTEGER = re.compile(r"\d{1,9}")
+UNNAMED = "Unnamed: "
+NO_CLAIM = {"dtype", "shape", "device", "type"}
+INTEGER = re.compile(r"\d{1,9}")
 _MOST_ENTRIES = 1 << 26
-_MOST_ROWS = 1 << 21
+MOST_ROWS = 1 << 21
 
 
 def limited(rows: Iterable[Row], path: Path) -> Iterator[Row]:
     """Yield the rows of a table; raise `FileFormatError` if there are too many."""
     for count, row in enumerate(rows):
-        if count == _MOST_ROWS:
+        if count == MOST_ROWS:
             raise FileFormatError(
-                f"{path}: more than {_MOST_ROWS:,} rows. Save so many numbers as arrays: by "
+                f"{path}: more than {MOST_ROWS:,} rows. Save so many numbers as arrays: by "
                 "numpy.savez, or as .safetensors or .pt."
             )
         yield row
@@ -66,7 +65,7 @@ def is_table(records: list[Any]) -> bool:
         bool(records)
         and all(isinstance(record, dict) for record in records)
         and any(
-            key.lower() in _NAMES and all(_is_text(record.get(key)) for record in records)
+            key.lower() in NAMES and all(_is_text(record.get(key)) for record in records)
             for key in records[0]
         )
     )
@@ -79,38 +78,21 @@ def claims_of_records(records: list[Record], path: Path) -> Claims:
     place. Without names it is wide: a column is a tensor, or a cell is, and then each row is a run.
     """
     columns = list(dict.fromkeys(key for record in records for key in record))
-    columns = [c for c in columns if c.lower() not in _NO_CLAIM and not _counts(records, c)]
-    runs = [c for c in columns if c.lower() in _RUNS]
-    names = [c for c in columns if c.lower() in _NAMES or all(_is_text(r.get(c)) for r in records)]
-    names = [c for c in names if not _INDEX.fullmatch(c)]
+    columns = [c for c in columns if c.lower() not in NO_CLAIM and not _counts(records, c)]
+    runs = [c for c in columns if c.lower() in RUNS]
+    names = [c for c in columns if c.lower() in NAMES or all(_is_text(r.get(c)) for r in records)]
+    names = [c for c in names if not INDEX.fullmatch(c)]
     notes: list[str] = []
     if not names:
         found, notes = _wide(records, [c for c in columns if c not in runs], path)
     else:
-        indices = [c for c in columns if c not in names and _INDEX.fullmatch(c)]
+        indices = [c for c in columns if c not in names and INDEX.fullmatch(c)]
         values = [c for c in columns if c not in (*runs, *names, *indices)]
         found = _long(_by_run(records, runs, names, indices), names, indices, values, path)
     found = [run for run in found if run]
     if not found:
         raise FileFormatError(f"{path}: no numbers found; expected a table of names and numbers")
     return Claims(path.name, tuple(found), tuple(notes))
-
-
-def claims_of_columns(names: list[str], numbers: Numbers, path: Path) -> Claims | None:
-    """Return the claims in a table of numbers alone, as `claims_of_records` does.
-
-    None where they may be more than columns: names, runs, indices, or filled up.
-    """
-    special = _NAMES | _RUNS | _NO_CLAIM | {""}
-    if any(c.lower() in special or c.startswith(_UNNAMED) or _INDEX.fullmatch(c) for c in names):
-        return None
-    vectors = {}
-    for name, column in zip(names, numbers.columns(len(names)), strict=True):
-        values, rounding = column.take()
-        if not math.isfinite(values[-1]):
-            return None
-        vectors[name] = _claim(name, values, rounding, path)
-    return Claims(path.name, (_as_matrix(vectors, path),))
 
 
 def runs_of_entries(
@@ -137,8 +119,8 @@ def _counts(records: list[Record], column: str) -> bool:
     """Whether a column only counts the rows: pandas writes its index in one without a name."""
     counts = [record.get(column) for record in records]
     return (
-        (column == "" or column.startswith(_UNNAMED))
-        and all(isinstance(n, Digits) and _INTEGER.fullmatch(n) for n in counts)
+        (column == "" or column.startswith(UNNAMED))
+        and all(isinstance(n, Digits) and INTEGER.fullmatch(n) for n in counts)
         and len(set(counts)) == len(counts)
     )
 
@@ -204,7 +186,7 @@ def _tensors(
     """Return the tensors in rows of one name: one for each column of values."""
     run: Run = {}
     name = _name(rows[0], names)
-    if not indices and len(values) > 1 and all(map(_INTEGER.fullmatch, values)):
+    if not indices and len(values) > 1 and all(map(INTEGER.fullmatch, values)):
         # The entries of a tensor side by side; empty cells at the end, or none, fill them up.
         cells = [row[c] for row in rows for c in values if c in row]
         return {name: _vector(cells, name, path)}
@@ -222,7 +204,7 @@ def _tensors(
 
 def _wide(records: list[Record], columns: list[str], path: Path) -> tuple[list[Run], list[str]]:
     """Return the tensors in columns or in cells, and notes on numbers that are left out."""
-    columns = [c for c in columns if not _INDEX.fullmatch(c)] or columns
+    columns = [c for c in columns if not INDEX.fullmatch(c)] or columns
     if any(isinstance(record.get(c), Claim) for record in records for c in columns):
         runs = [
             {c: _vector([record[c]], c, path) for c in columns if record.get(c) is not None}
@@ -239,12 +221,12 @@ def _wide(records: list[Record], columns: list[str], path: Path) -> tuple[list[R
                 written += column.pop() is not None
             if written:
                 notes.append(f"{name}: NaN at its end (in {written} cells) was taken for filling")
-    return [_as_matrix({c: _vector(column, c, path) for c, column in cells.items()}, path)], notes
+    return [as_matrix({c: _vector(column, c, path) for c, column in cells.items()}, path)], notes
 
 
-def _as_matrix(vectors: Run, path: Path) -> Run:
+def as_matrix(vectors: Run, path: Path) -> Run:
     """Return columns as they are, or one matrix if their names are the numbers of its columns."""
-    if not vectors or not all(map(_INTEGER.fullmatch, vectors)):
+    if not vectors or not all(map(INTEGER.fullmatch, vectors)):
         return vectors
     stem, parts = path.stem, list(vectors.values())
     if len({part.array.size for part in parts}) > 1:
@@ -275,10 +257,11 @@ def _vector(cells: list[Digits | Claim | str | None], name: str, path: Path) -> 
                 f"{path}, {name[:80]}: expected a number, found {str(_shown(cell))[:30]!r}"
             )
         numbers.append(str(word).encode())
-    return _claim(name, *numbers.take(), path)
+    return claim_of(name, *numbers.take(), path)
 
 
-def _claim(name: str, values: NDArray[Any], rounding: NDArray[Any] | float, path: Path) -> Claim:
+def claim_of(name: str, values: NDArray[Any], rounding: NDArray[Any] | float, path: Path) -> Claim:
+    """Return a vector, or the scalar of one number."""
     if len(values) == 1:
         values, rounding = values.reshape(()), np.reshape(rounding, ())[()]
     return Claim(name, values, rounding, where=path.name)
@@ -288,20 +271,32 @@ def _placed(claim: Claim, indices: list[tuple[int, ...]], base: int, path: Path)
     """Put the entries of a tensor where their indices say."""
     if len(set(map(len, indices))) > 1 or len(indices) != claim.array.size:
         raise FileFormatError(f"{path}, {claim.name[:80]}: its indices differ in length")
-    order = np.array(indices, np.int64) - base
+    return at_places(claim, np.array(indices, np.int64) - base, path)
+
+
+def at_places(claim: Claim, order: NDArray[np.int64], path: Path) -> Claim:
+    """Put the entries of a tensor where their indices from 0 on say, one in each row.
+
+    Raises `FileFormatError` if they do not fill a tensor.
+    """
     shape = tuple(int(n) + 1 for n in order.max(axis=0))
     size = int(np.prod(np.array(shape, float)))
-    if size > _MOST_ENTRIES or size != len({*indices}) or size != len(indices):
+    at = tuple(order.T)
+    if size > _MOST_ENTRIES or size != len(order) or not _is_each(np.ravel_multi_index(at, shape)):
         raise FileFormatError(
-            f"{path}, {claim.name[:80]}: {len(indices)} entries do not fill the shape {shape} "
+            f"{path}, {claim.name[:80]}: {len(order)} entries do not fill the shape {shape} "
             "that their indices span"
         )
-    at = tuple(order.T)
     values = np.empty(shape)
     values[at] = claim.array.reshape(-1)
     rounding = np.empty(shape)
     rounding[at] = claim.rounding
     return Claim(claim.name, values, rounding, where=claim.where, is_open=True)
+
+
+def _is_each(places: NDArray[np.int64]) -> bool:
+    """Whether so many places are each one of as many."""
+    return bool((np.bincount(places, minlength=len(places)) == 1).all())
 
 
 def _index(record: Record, columns: list[str], path: Path) -> tuple[int, ...]:
@@ -311,7 +306,7 @@ def _index(record: Record, columns: list[str], path: Path) -> tuple[int, ...]:
         if isinstance(cell, Claim):
             index += [int(n) for n in cell.array.reshape(-1)]
         else:
-            index += map(int, _INTEGER.findall(cell or ""))
+            index += map(int, INTEGER.findall(cell or ""))
     if not index:
         raise FileFormatError(f"{path}: an entry without an index in a table that has them")
     return tuple(index)

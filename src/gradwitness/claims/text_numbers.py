@@ -77,12 +77,18 @@ class Numbers:
 
     def columns(self, width: int) -> list[Numbers]:
         """Return the columns of a matrix of so many, whose rows these are."""
+        return [self.part(slice(n, None, width)) for n in range(width)]
+
+    def part(self, which: Any) -> Numbers:
+        """Return some of the numbers."""
         self.read()
-        values, last = (np.concatenate(x).reshape(-1, width) for x in zip(*self._read, strict=True))
-        columns = [Numbers(self._whole_decimals) for _ in range(width)]
-        for n, column in enumerate(columns):
-            column._read, column._count = [(values[:, n], last[:, n])], len(values)
-        return columns
+        if len(self._read) > 1:
+            values, last = map(np.concatenate, zip(*self._read, strict=True))
+            self._read = [(values, last)]
+        part = Numbers(self._whole_decimals)
+        part._read = [(values[which], last[which]) for values, last in self._read]
+        part._count = sum(len(values) for values, _ in part._read)
+        return part
 
     def read(self) -> None:
         """Read what was appended."""

@@ -189,7 +189,7 @@ def test_the_figures_beside_numbers_that_are_not_finite(
     both = rng.random(SHAPE) < share
     a[both] = b[both] = rng.choice(ODD)
     b[rng.random(SHAPE) < 1e-4] += 0.5 * (seed % 2)
-    of = row(*(x.astype(DTYPES[dtype]) for x in (a, b)), dtype)
+    of = row(a.astype(DTYPES[dtype]), b.astype(DTYPES[dtype]), dtype)
     c = of.comparison
     finite = np.isfinite(a) & np.isfinite(b)
     largest = np.abs(a[np.isfinite(a)]).max(initial=0)
@@ -204,7 +204,7 @@ def test_the_figures_beside_numbers_that_are_not_finite(
     assert math.isnan(of.digits)
     assert of.coverage.judged == np.count_nonzero(confirms)
     if c.refuted:
-        assert c.index == np.unravel_index(np.argmax(error), SHAPE)
+        assert c.index == tuple(map(int, np.unravel_index(np.argmax(error), SHAPE)))
         assert c.error == error.max()
 
 

@@ -199,7 +199,7 @@ class _Picked:
 
 
 def _finite(r: NDArray[Any], w: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.isfinite(r) & np.isfinite(w)
+    return np.asarray(np.isfinite(r) & np.isfinite(w))
 
 
 def _read_again(
@@ -252,7 +252,10 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
     # Made anew for each piece, it would be asked of the system each time.
     same = np.empty(space.size, np.bool_)
     in_piece = np.arange(0, space.size, _LINE)
-    starts, lines, smallest, largest, errors, odd = [0], [], [], [], [], []
+    starts, lines, odd = [0], [], []
+    largest: list[float] = []
+    errors: list[float] = []
+    smallest: list[NDArray[Any]] = []
     with np.errstate(all="ignore"):
         for r, w in pieces(recorded, expected, dtype=work):
             part, ends = space[: r.size], in_piece[: -(-r.size // _LINE)]
@@ -271,8 +274,9 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
             odd.append(not math.isfinite(figures[0] + error))
             if odd[-1]:
                 figures = _of_finite(r, w, ends)
-            for kept, figure in zip((largest, errors, smallest), figures, strict=True):
-                kept.append(figure)
+            largest.append(figures[0])
+            errors.append(figures[1])
+            smallest.append(figures[2])
             starts.append(starts[-1] + r.size)
     lines.append(np.array(starts[-1:]))
     return Distances(

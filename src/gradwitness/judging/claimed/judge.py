@@ -173,7 +173,7 @@ def _between(claim: Claim, reference: Reference, of: Figures) -> bool:
     if not (reference.doubtful_to and math.isfinite(of.comparison.error)):
         return False
     most = of.allowed + reference.doubtful_to * of.largest + claim.rounding
-    if not np.ndim(most):
+    if not isinstance(most, np.ndarray):
         return bool(of.comparison.error <= most)
     with np.errstate(all="ignore"):
         # NaN that is not refuted stands on both sides.
