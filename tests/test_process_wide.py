@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import multiprocessing.pool
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -193,3 +195,33 @@ def test_threads_of_a_notebook_are_no_hindrance(seen: list[list[int]]) -> None:
         other.join()
     assert seen
     assert all(threads == [1] for threads in seen)
+
+
+def test_threads_of_a_pool_may_compute_those_of_a_pool_of_processes_do_not(
+    seen: list[list[int]],
+) -> None:
+    with multiprocessing.pool.ThreadPool(1):
+        watched_step()
+    assert seen
+    assert all(threads == [2] for threads in seen)
+    del seen[:]
+    with multiprocessing.get_context("spawn").Pool(1):
+        watched_step()
+    assert seen
+    assert all(threads == [1] for threads in seen)
+
+
+def test_a_thread_may_run_what_belongs_to_no_module(seen: list[list[int]]) -> None:
+    done = threading.Event()
+    # Python's own wrapper of a method of a type that is written in C.
+    waits: Any = functools.partial(done.wait).__call__
+    assert not hasattr(waits, "__module__")
+    other = threading.Thread(target=waits)
+    other.start()
+    try:
+        watched_step()
+    finally:
+        done.set()
+        other.join()
+    assert seen
+    assert all(threads == [2] for threads in seen)

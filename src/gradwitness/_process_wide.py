@@ -23,6 +23,8 @@ _IDLE = (
     *("ipykernel", "IPython", "multiprocessing", "rich"),
     *("tensorboard", "torch", "tqdm", "zmq"),
 )
+# But these run the program's own functions: those of a ThreadPool, of a notebook's subshells.
+_WORKING = ("IPython.lib.backgroundjobs", "ipykernel.subshell", "multiprocessing.dummy")
 
 
 class ProcessWide(ABC):
@@ -133,8 +135,10 @@ def _is_alone() -> bool:
 def _is_idle(thread: threading.Thread) -> bool:
     if thread is threading.current_thread():
         return True
+    if type(thread).__module__ in _WORKING:
+        return False
     runs = getattr(thread, "_target", None) or type(thread)
-    return str(runs.__module__).partition(".")[0] in _IDLE
+    return str(getattr(runs, "__module__", "")).partition(".")[0] in _IDLE
 
 
 FULL_COLLECTIONS = _FullCollections()
