@@ -7,6 +7,8 @@ import functools
 import gc
 import multiprocessing.pool
 import threading
+import warnings
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 import gradwitness
+from gradwitness import _process_wide
 from gradwitness.judging.local import Judge
 
 if TYPE_CHECKING:
@@ -225,3 +228,27 @@ def test_a_thread_may_run_what_belongs_to_no_module(seen: list[list[int]]) -> No
         other.join()
     assert seen
     assert all(threads == [2] for threads in seen)
+
+
+def fails() -> Any:
+    raise OSError("the libraries cannot be listed")
+
+
+def warns() -> Any:
+    warnings.warn("two libraries of OpenMP", RuntimeWarning, stacklevel=1)
+    return SimpleNamespace(lib_controllers=[])
+
+
+@pytest.mark.parametrize("controller", [fails, warns])
+def test_libraries_that_cannot_be_told_leave_the_program_alone(
+    monkeypatch: pytest.MonkeyPatch, controller: Any
+) -> None:
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", controller)
+    _process_wide._blas_of_numpy.cache_clear()
+    x = torch.ones(3, requires_grad=True)
+    try:
+        with gradwitness.watch(names={"x": x}) as witness:
+            torch.autograd.backward((x * 2).sum())
+    finally:
+        _process_wide._blas_of_numpy.cache_clear()
+    assert witness.verdict is gradwitness.Verdict.AGREES
