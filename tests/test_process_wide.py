@@ -166,10 +166,14 @@ def test_blas_is_restored_after_a_failure(
     assert blas_threads() == [2]
 
 
-def test_threads_that_may_compute_keep_their_blas(seen: list[list[int]]) -> None:
+# A thread of the standard library's, as one that prefetches data is; and Python's own wrapper of a
+# method of a type that is written in C, which belongs to no module.
+@pytest.mark.parametrize(
+    "wrapped", [lambda f: lambda: f(), lambda f: functools.partial(f).__call__]
+)
+def test_threads_that_may_compute_keep_their_blas(seen: list[list[int]], wrapped: Any) -> None:
     done = threading.Event()
-    # A thread of the standard library's, as one that prefetches data is.
-    other = threading.Thread(target=lambda: done.wait())
+    other = threading.Thread(target=wrapped(done.wait))
     other.start()
     try:
         assert watched_step() == [2]
@@ -178,26 +182,6 @@ def test_threads_that_may_compute_keep_their_blas(seen: list[list[int]]) -> None
         other.join()
     assert seen
     assert all(threads == [2] for threads in seen)
-
-
-def test_threads_of_a_notebook_are_no_hindrance(seen: list[list[int]]) -> None:
-    done = threading.Event()
-
-    class Heartbeat(threading.Thread):
-        __module__ = "ipykernel.heartbeat"
-
-        def run(self) -> None:
-            done.wait()
-
-    other = Heartbeat()
-    other.start()
-    try:
-        watched_step()
-    finally:
-        done.set()
-        other.join()
-    assert seen
-    assert all(threads == [1] for threads in seen)
 
 
 def test_threads_of_a_pool_may_compute_those_of_a_pool_of_processes_do_not(
@@ -212,22 +196,6 @@ def test_threads_of_a_pool_may_compute_those_of_a_pool_of_processes_do_not(
         watched_step()
     assert seen
     assert all(threads == [1] for threads in seen)
-
-
-def test_a_thread_may_run_what_belongs_to_no_module(seen: list[list[int]]) -> None:
-    done = threading.Event()
-    # Python's own wrapper of a method of a type that is written in C.
-    waits: Any = functools.partial(done.wait).__call__
-    assert not hasattr(waits, "__module__")
-    other = threading.Thread(target=waits)
-    other.start()
-    try:
-        watched_step()
-    finally:
-        done.set()
-        other.join()
-    assert seen
-    assert all(threads == [2] for threads in seen)
 
 
 def fails() -> Any:
