@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import multiprocessing.pool
 import threading
+import warnings
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +17,7 @@ import torch
 from torch import nn
 
 import gradwitness
+from gradwitness import _process_wide
 from gradwitness.judging.local import Judge
 
 if TYPE_CHECKING:
@@ -161,10 +166,14 @@ def test_blas_is_restored_after_a_failure(
     assert blas_threads() == [2]
 
 
-def test_threads_that_may_compute_keep_their_blas(seen: list[list[int]]) -> None:
+# A thread of the standard library's, as one that prefetches data is; and Python's own wrapper of a
+# method of a type that is written in C, which belongs to no module.
+@pytest.mark.parametrize(
+    "wrapped", [lambda f: lambda: f(), lambda f: functools.partial(f).__call__]
+)
+def test_threads_that_may_compute_keep_their_blas(seen: list[list[int]], wrapped: Any) -> None:
     done = threading.Event()
-    # A thread of the standard library's, as one that prefetches data is.
-    other = threading.Thread(target=lambda: done.wait())
+    other = threading.Thread(target=wrapped(done.wait))
     other.start()
     try:
         assert watched_step() == [2]
@@ -175,21 +184,39 @@ def test_threads_that_may_compute_keep_their_blas(seen: list[list[int]]) -> None
     assert all(threads == [2] for threads in seen)
 
 
-def test_threads_of_a_notebook_are_no_hindrance(seen: list[list[int]]) -> None:
-    done = threading.Event()
-
-    class Heartbeat(threading.Thread):
-        __module__ = "ipykernel.heartbeat"
-
-        def run(self) -> None:
-            done.wait()
-
-    other = Heartbeat()
-    other.start()
-    try:
+def test_threads_of_a_pool_may_compute_those_of_a_pool_of_processes_do_not(
+    seen: list[list[int]],
+) -> None:
+    with multiprocessing.pool.ThreadPool(1):
         watched_step()
-    finally:
-        done.set()
-        other.join()
+    assert seen
+    assert all(threads == [2] for threads in seen)
+    del seen[:]
+    with multiprocessing.get_context("spawn").Pool(1):
+        watched_step()
     assert seen
     assert all(threads == [1] for threads in seen)
+
+
+def fails() -> Any:
+    raise OSError("the libraries cannot be listed")
+
+
+def warns() -> Any:
+    warnings.warn("two libraries of OpenMP", RuntimeWarning, stacklevel=1)
+    return SimpleNamespace(lib_controllers=[])
+
+
+@pytest.mark.parametrize("controller", [fails, warns])
+def test_libraries_that_cannot_be_told_leave_the_program_alone(
+    monkeypatch: pytest.MonkeyPatch, controller: Any
+) -> None:
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", controller)
+    _process_wide._blas_of_numpy.cache_clear()
+    x = torch.ones(3, requires_grad=True)
+    try:
+        with gradwitness.watch(names={"x": x}) as witness:
+            torch.autograd.backward((x * 2).sum())
+    finally:
+        _process_wide._blas_of_numpy.cache_clear()
+    assert witness.verdict is gradwitness.Verdict.AGREES

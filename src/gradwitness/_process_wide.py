@@ -6,6 +6,7 @@ import contextlib
 import gc
 import sys
 import threading
+import warnings
 from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,8 @@ _IDLE = (
     *("ipykernel", "IPython", "multiprocessing", "rich"),
     *("tensorboard", "torch", "tqdm", "zmq"),
 )
+# But these run the program's own functions: those of a ThreadPool, of a notebook's subshells.
+_WORKING = ("IPython.lib.backgroundjobs", "ipykernel.subshell", "multiprocessing.dummy")
 
 
 class ProcessWide(ABC):
@@ -110,14 +113,22 @@ class _OneBlasThread(ProcessWide):
 
 @cache
 def _blas_of_numpy() -> Any:
-    """Return what sets the number of threads of NumPy's own BLAS; None if it has none to itself."""
+    """Return what sets the number of threads of NumPy's own BLAS; None if it has none to itself.
+
+    Or if that cannot be told: what is only faster shall not fail in the user's program.
+    """
     import threadpoolctl
 
     home = Path(sys.modules["numpy"].__file__ or "").parent
+    found: list[Any] = []
+    # It warns of libraries that the program has loaded; such a warning may be an error there.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = threadpoolctl.ThreadpoolController().lib_controllers
     return next(
         (
             library
-            for library in threadpoolctl.ThreadpoolController().lib_controllers
+            for library in found
             if library.user_api == "blas"
             and Path(library.filepath).parent in (home.parent / "numpy.libs", home / ".dylibs")
         ),
@@ -133,8 +144,10 @@ def _is_alone() -> bool:
 def _is_idle(thread: threading.Thread) -> bool:
     if thread is threading.current_thread():
         return True
+    if type(thread).__module__ in _WORKING:
+        return False
     runs = getattr(thread, "_target", None) or type(thread)
-    return str(runs.__module__).partition(".")[0] in _IDLE
+    return str(getattr(runs, "__module__", "")).partition(".")[0] in _IDLE
 
 
 FULL_COLLECTIONS = _FullCollections()

@@ -271,3 +271,20 @@ def test_digits_of_other_scripts_are_no_numbers(tmp_path: Path, ending: str, tex
     path.write_text(text, encoding="utf-8")
     with pytest.raises(FileFormatError, match="no numbers found"):
         read_claims(path)
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [("0", "-2", "-1"), ("[1]", "[-1]"), ("[1, 0]", "[-1, 0]"), ("(0, - 1)", "(0, 0)")],
+    ids=str,
+)
+def test_negative_indices_are_refused(tmp_path: Path, indices: tuple[str, ...]) -> None:
+    # -1 is no 1: the entries would come in another order.
+    rows = "".join(f'w,"{index}",{n}.5\n' for n, index in enumerate(indices))
+    with pytest.raises(FileFormatError, match="an entry with a negative index"):
+        read(tmp_path, "a.csv", f"name,index,value\n{rows}")
+
+
+def test_a_dash_between_indices_is_no_sign(tmp_path: Path) -> None:
+    text = "name,index,value\nw,0-1,1.5\nw,0-0,0.5\n"
+    assert only(read(tmp_path, "a.csv", text))["w"].array.tolist() == [[0.5, 1.5]]

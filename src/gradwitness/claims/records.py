@@ -44,6 +44,8 @@ INDEX = re.compile(
 UNNAMED = "Unnamed: "
 NO_CLAIM = {"dtype", "shape", "device", "type"}
 INTEGER = re.compile(r"\d{1,9}")
+# A dash between two numbers is no sign.
+_NEGATIVE = re.compile(r"(?<![\w)\]])-\s*\d")
 _MOST_ENTRIES = 1 << 26
 MOST_ROWS = 1 << 21
 
@@ -306,7 +308,12 @@ def _index(record: Record, columns: list[str], path: Path) -> tuple[int, ...]:
         if isinstance(cell, Claim):
             index += [int(n) for n in cell.array.reshape(-1)]
         else:
+            index += [-1] * bool(_NEGATIVE.search(cell or ""))
             index += map(int, INTEGER.findall(cell or ""))
+    if any(n < 0 for n in index):
+        raise FileFormatError(
+            f"{path}: an entry with a negative index. Count from the begin of each axis."
+        )
     if not index:
         raise FileFormatError(f"{path}: an entry without an index in a table that has them")
     return tuple(index)
