@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from gradwitness.capture.arrays import address, bytes_at, is_mirrored, whereabouts
+from gradwitness.capture.arrays import address, bytes_at, is_mirrored, lying_in, whereabouts
 from gradwitness.capture.devices import checksum, copied, handed_over
 from gradwitness.capture.sparse import version
 from gradwitness.engine.distant import at_hand, is_distant
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     # Where a tensor lies in memory, and how its numbers lie there.
     Key: TypeAlias = tuple[Any, ...]
 
+# Values of one memory that are compared with what is written, and steps of one comparison.
+_FEW, _WORK = 8, 1000
 _FREE: Callable[[int], None] = torch.UntypedStorage._free_weak_ref
 
 
@@ -184,6 +186,18 @@ class Storage:
         if self.lent:
             self._own(draft)
 
+    def beside(self, tensor: torch.Tensor) -> tuple[Draft, ...]:
+        """Return the values that share no number with a tensor: such as other chunks of one sum.
+
+        Of many, none: each would be looked at before each write.
+        """
+        memory, drafts = self.bytes, self.drafts
+        if memory is None or self.lent or not 1 < len(drafts) <= _FEW:
+            return ()
+        first, strides = int(tensor.storage_offset()), tensor.stride()
+        written = lying_in(memory, tensor.dtype, tensor.shape, first, strides)
+        return () if written is None else tuple([d for d in drafts if _apart(d, memory, written)])
+
     def lend(self, *, within: bool) -> None:
         """Keep copies, now and later: others may resize this memory, or write to it."""
         self.within = within
@@ -287,6 +301,14 @@ def drop(storage: Storage) -> None:
     storage.drafts = ()
     storage.waiting = ()
     storage.epoch += 1
+
+
+def _apart(draft: Draft, memory: NDArray[np.uint8], written: NDArray[np.generic]) -> bool:
+    """Whether a value lies in a memory, and what is written there has no byte of it."""
+    array = draft.array
+    # Where the search would take long, NumPy says that they may share one.
+    lies = array is not None and array.base is memory
+    return lies and not np.may_share_memory(array, written, max_work=_WORK)
 
 
 def keep_copy(draft: Draft) -> None:

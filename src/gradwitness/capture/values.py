@@ -114,24 +114,29 @@ class ValueStore:
         """Give a new number to a tensor that a call has just made or changed."""
         return self._new(tensor, self._memories.of(tensor), None)
 
-    def before_write(self, tensor: torch.Tensor) -> None:
-        """Copy the recorded values of a tensor's memory, which is about to be overwritten."""
+    def before_write(self, tensor: torch.Tensor, *, in_place: bool = False) -> None:
+        """Copy the recorded values of a tensor's memory, which is about to be overwritten.
+
+        If ``in_place``, only the tensor's own numbers are: values beside it stay where they are.
+        """
         self.balance.verify_in(tensor)
         storage = self._memories.of(tensor)
         if storage is None:
             return
         self._remember_of(tensor if tensor._base is None else tensor._base, storage)
+        left = storage.beside(tensor) if in_place else ()
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
             for key in draft.objects:
                 known = self._by_object.get(key)
                 if known is not None:
                     self._remember(known, storage)
-            keep_copy(draft)
+            if draft not in left:
+                keep_copy(draft)
         storage.epoch += 1
         storage.waiting = ()
         # Copies need no tracking.
-        storage.drafts = ()
+        storage.drafts = left
 
     def lend(self, tensor: torch.Tensor, *, within: bool = False) -> None:
         """Copy the values of a tensor's memory, now and later: it may change unseen."""
