@@ -125,7 +125,7 @@ class Storage:
     """
 
     number: int
-    address: int
+    address: int = -1
     memory: Any = None
     weak: int | None = None
     extent: tuple[int, int] | None = None
@@ -148,7 +148,7 @@ class Storage:
 
     def hold(self, memory: torch.UntypedStorage) -> None:
         """Hold the memory, where it lies now."""
-        self.memory, self.extent = memory, whereabouts(memory)
+        self.memory, self.address, self.extent = memory, memory._cdata, whereabouts(memory)
         self.bytes = bytes_at(memory, self.extent)
 
     @property
@@ -244,6 +244,8 @@ class Memories:
         self.in_order: list[Storage] = []
         self._by_address: dict[int, Storage] = {}
         self._without: Any = WeakTensorKeyDictionary()
+        # By itself: what many values share is one object, and Python's collector has less to do.
+        self._lengths: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def of(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
@@ -258,18 +260,23 @@ class Memories:
 
     def new(self, tensor: torch.Tensor) -> Storage:
         """Return the storage of a tensor, which is not known."""
-        storage = Storage(len(self.in_order), address(tensor))
+        storage = Storage(len(self.in_order))
         storage.take(tensor)
         self._by_address[storage.address] = storage
         self.in_order.append(storage)
         return storage
+
+    def once(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the one object that stands for a shape, or for strides."""
+        return self._lengths.setdefault(lengths, lengths)
 
     def key(self, tensor: torch.Tensor, storage: Storage | None) -> Key:
         """Return what tensors share that are one value, until their memory is written to."""
         at = address(tensor) if storage is None else storage.address
         if at == -1:
             return (self._without.setdefault(tensor, object()),)
-        shape, strides, first = tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
+        shape, strides = self.once(tuple(tensor.shape)), self.once(tensor.stride())
+        first = tensor.storage_offset()
         return (at, first, strides, shape, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
     def epoch(self, tensor: torch.Tensor) -> int:

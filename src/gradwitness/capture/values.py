@@ -40,7 +40,7 @@ class ValueStore:
         self._memories = Memories()
         self._in_order = self._memories.in_order
         self._by_object: dict[int, Known] = {}
-        self._by_key: dict[Key, tuple[int, int]] = {}
+        self._by_key: dict[Key, int] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
         self._past = Past()
         self._origins: dict[int, int] = {}
@@ -81,8 +81,8 @@ class ValueStore:
             met = layout is None or (storage is not None and layout.storage == storage.number)
         if not met:
             key = self._memories.key(tensor, storage)
-            number, last = self._by_key.get(key, (0, -1))
-            if last != epoch:
+            number = self._by_key.get(key, -1)
+            if number < 0 or self.drafts[number].epoch != epoch:
                 return self._new(tensor, storage, key)
             draft = self.drafts[number]
         if storage is not None and storage.lent and draft.is_stale(tensor):
@@ -197,6 +197,8 @@ class ValueStore:
                     self._remember(known, storage)
                     # The program may use it again. What is detached from it shares its key.
                     known.let_go()
+                    if known.tensor() is None:
+                        del self._by_object[key]
             draft.objects = ()
         for storage in touched.values():
             storage.forget()
@@ -264,14 +266,14 @@ class ValueStore:
                 yield identity(node), tensor.output_nr, value
 
     def taken(self, tensor: torch.Tensor) -> bool:
-        """Note the node of a view that an operation takes after its base was written to.
+        """Note the node of a view that an operation takes; return whether its base was written to.
 
-        Torch has rebuilt its history for that operation; the next write replaces it again. Return
-        whether it is such a view.
+        Torch has then rebuilt its history for that operation; the next write replaces it again.
         """
-        if tensor._base is None or not self._memories.epoch(tensor):
+        storage = self._memories.of(tensor)
+        if not (version(tensor) if storage is None else storage.epoch):
             return False
-        self._remember_of(tensor, self._memories.of(tensor))
+        self._remember_of(tensor, storage)
         return True
 
     def _remember_of(self, tensor: torch.Tensor, storage: Storage | None) -> None:
@@ -334,15 +336,16 @@ class ValueStore:
         # are known to be leaves.
         leaf = not made and tensor.is_leaf and tensor.requires_grad
         name = named[1] if named else ""
-        draft = Draft(shape_of(tensor), dtype_name(tensor), None, None, made, leaf, name)
+        shape = self._memories.once(shape_of(tensor))
+        draft = Draft(shape, dtype_name(tensor), None, None, made, leaf, name)
         key = key or self._memories.key(tensor, storage)
         storage = self._attach(draft, tensor, storage, key)
-        epoch = version(tensor) if storage is None else storage.epoch
+        draft.epoch = epoch = version(tensor) if storage is None else storage.epoch
         self.drafts.append(draft)
         known = self._meet(tensor, draft, number, epoch)
         if made and tensor._base is not None:
             known.let_go()
-        self._by_key[key] = (number, epoch)
+        self._by_key[key] = number
         return number
 
     def _renew(self, tensor: torch.Tensor, storage: Storage, number: int) -> int:
@@ -395,8 +398,3 @@ class ValueStore:
         else:
             storage.keep(draft)
         return storage
-
-
-def _version(tensor: torch.Tensor) -> int:
-    """Return how often a tensor without memory was written to, as far as that is known."""
-    return version(tensor) if is_sparse(tensor) else 0
