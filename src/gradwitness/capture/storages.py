@@ -238,14 +238,17 @@ class Memories:
     ----------
     in_order : list of Storage
         By number.
+    once : callable
+        Returns the one object that stands for a shape, or strides, given twice: a program has few,
+        and Python's collector looks at each.
     """
 
     def __init__(self) -> None:
         self.in_order: list[Storage] = []
         self._by_address: dict[int, Storage] = {}
         self._without: Any = WeakTensorKeyDictionary()
-        # By itself: what many values share is one object, and Python's collector has less to do.
-        self._lengths: dict[tuple[int, ...], tuple[int, ...]] = {}
+        lengths: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self.once = lengths.setdefault
 
     def of(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
@@ -266,17 +269,14 @@ class Memories:
         self.in_order.append(storage)
         return storage
 
-    def once(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the one object that stands for a shape, or for strides."""
-        return self._lengths.setdefault(lengths, lengths)
-
     def key(self, tensor: torch.Tensor, storage: Storage | None) -> Key:
         """Return what tensors share that are one value, until their memory is written to."""
         at = address(tensor) if storage is None else storage.address
         if at == -1:
             return (self._without.setdefault(tensor, object()),)
-        shape, strides = self.once(tuple(tensor.shape)), self.once(tensor.stride())
-        first = tensor.storage_offset()
+        once, first = self.once, tensor.storage_offset()
+        shape, strides = tuple(tensor.shape), tensor.stride()
+        shape, strides = once(shape, shape), once(strides, strides)
         return (at, first, strides, shape, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
     def epoch(self, tensor: torch.Tensor) -> int:

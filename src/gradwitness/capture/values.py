@@ -335,8 +335,8 @@ class ValueStore:
         # Inside the call that makes it, a tensor has no history yet, so only tensors from outside
         # are known to be leaves.
         leaf = not made and tensor.is_leaf and tensor.requires_grad
-        name = named[1] if named else ""
-        shape = self._memories.once(shape_of(tensor))
+        name, shape = named[1] if named else "", shape_of(tensor)
+        shape = self._memories.once(shape, shape)
         draft = Draft(shape, dtype_name(tensor), None, None, made, leaf, name)
         key = key or self._memories.key(tensor, storage)
         storage = self._attach(draft, tensor, storage, key)
@@ -363,11 +363,11 @@ class ValueStore:
         return new
 
     def _meet(self, tensor: torch.Tensor, draft: Draft, number: int, epoch: int) -> Known:
-        known = Known(number, epoch, tensor)
-        self._by_object[id(tensor)] = known
+        known, key = Known(number, epoch, tensor), id(tensor)
+        self._by_object[key] = known
         if tensor.requires_grad:
             self.balance.open(tensor)
-        draft.objects = (*draft.objects, id(tensor))
+        draft.objects = (*draft.objects, key)
         return known
 
     def _attach(
