@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import gradwitness as gw
 from capture.programs import leaf, run_back, weighted
 from gradwitness.capture import record
+from gradwitness.capture.schemas import operation
+from gradwitness.capture.values import ValueStore
 from gradwitness.tape import Call, Kind, Ref, Tape
 
 
@@ -138,6 +141,58 @@ def test_a_write_shows_in_every_view_of_the_memory() -> None:
     (taken,) = calls_of(tape, "slice")
     assert numbers(tape, taken.outputs[0]).tolist() == [0.0, 0.0]
     assert argument(tape, product, "self").tolist() == [5.0, 5.0]
+
+
+def test_a_write_copies_what_it_touches_and_no_more() -> None:
+    store = ValueStore()
+    whole = torch.arange(12.0).reshape(3, 4)
+    first = whole.numpy().copy()
+    left, middle, right = whole[:, :2], whole[:, 1:3], whole[:, 2:]
+    of = [store.of(tensor) for tensor in (whole, left, middle, right)]
+
+    def lie_there() -> list[bool]:
+        return [np.shares_memory(numbers_of(n), whole.numpy()) for n in of]
+
+    def numbers_of(number: int) -> Any:
+        return store.value(number).array
+
+    store.before_write(left, in_place=True)
+    left.add_(100.0)
+    # The columns of the last part lie between those written to, in every row.
+    assert lie_there() == [False, False, False, True]
+    store.before_write(right, in_place=True)
+    right.mul_(-1.0)
+    assert lie_there() == [False] * 4
+    columns = (slice(0, 4), slice(0, 2), slice(1, 3), slice(2, 4))
+    for number, part in zip(of, columns, strict=True):
+        assert np.array_equal(numbers_of(number), first[:, part])
+
+
+def test_a_write_that_may_resize_copies_all() -> None:
+    store = ValueStore()
+    whole = torch.arange(6.0)
+    last = store.of(whole[3:])
+    store.of(whole[:3])
+    store.before_write(whole[:3])
+    assert not np.shares_memory(store.value(last).array, whole.numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "is_in_place"),
+    [
+        ("add_.Tensor", True),
+        ("copy_.default", True),
+        ("add.Tensor", False),
+        ("add.out", False),
+        ("resize_.default", False),
+        ("set_.source_Tensor", False),
+        ("_foreach_add_.Scalar", False),
+    ],
+)
+def test_what_writes_to_its_first_argument_alone(name: str, is_in_place: bool) -> None:
+    base, overload = name.split(".")
+    known = operation(getattr(getattr(torch.ops.aten, base), overload))
+    assert known.is_in_place is is_in_place
 
 
 def test_the_tape_does_not_follow_the_program_after_the_block() -> None:

@@ -137,15 +137,16 @@ class _Window:
     ``tensor.numpy()`` would forbid the program to resize that storage ever after.
     """
 
+    __slots__ = ("_extent", "_storage")
+
     def __init__(self, storage: torch.UntypedStorage, extent: tuple[int, int]) -> None:
-        at, size = extent
         self._storage = storage
-        self.__array_interface__ = {
-            "version": 3,
-            "shape": (size,),
-            "typestr": "|u1",
-            "data": (at, True),
-        }
+        self._extent = extent
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        at, size = self._extent
+        return {"version": 3, "shape": (size,), "typestr": "|u1", "data": (at, True)}
 
 
 def bytes_at(

@@ -230,7 +230,7 @@ class DispatchRecorder(Mode):
             # Before it runs, since it may write to the function's arguments.
             self._needed += self.applications.note(len(self.calls))
         for tensor in (*begun.targets, *begun.further):
-            self._values.before_write(tensor)
+            self._values.before_write(tensor, in_place=known.is_in_place)
         return begun if recorded else None
 
     def _bind(self, begun: _Begun, args: Any, kwargs: Any) -> None:

@@ -11,6 +11,7 @@ from gradwitness.capture.convolutions import CONVOLUTIONS
 from gradwitness.tape import COLLECTIVES
 
 _BATCH_NORM = torch.ops.aten.native_batch_norm.default
+_COPY = torch.ops.aten.copy_.default
 _RESIZE = "inductor.resize_storage_bytes_.default"
 
 _COUNTS = torch._C.DispatchKey.ADInplaceOrView
@@ -64,6 +65,8 @@ class Operation:
         Whether it talks to other processes.
     may_write : bool
         Whether it may write to an argument.
+    is_in_place : bool
+        Whether it writes to the elements of its first argument, and neither resizes nor moves it.
     is_peculiar : bool
         Whether more is to be known of a call than its schema says.
     """
@@ -75,6 +78,7 @@ class Operation:
     writes: tuple[str, ...]
     is_collective: bool
     may_write: bool
+    is_in_place: bool
     is_peculiar: bool
 
     def arguments(self, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -109,8 +113,16 @@ def _read(func: Any) -> Operation:
         tuple(parameter.name for parameter in parameters if parameter.writes),
         is_collective,
         is_undeclared or func._schema.is_mutable,
+        _is_in_place(func, name, parameters),
         is_undeclared or func in CONVOLUTIONS,
     )
+
+
+def _is_in_place(func: Any, name: str, parameters: tuple[Parameter, ...]) -> bool:
+    # Results by ``out=`` come last, and may be resized.
+    written = [parameter.writes for parameter in parameters]
+    pointwise = func is _COPY or torch.Tag.pointwise in func.tags
+    return pointwise and name.startswith("aten.") and written[0] and not any(written[1:])
 
 
 def _parameter(argument: Any) -> Parameter:

@@ -97,9 +97,10 @@ def is_innermost_function() -> bool:
 
 def is_custom(node: Any) -> bool:
     """Whether a node is a custom function's, and the function not one of torch's own."""
+    if not isinstance(node, torch.autograd.function.BackwardCFunction):
+        return False
     function = getattr(type(node), "_forward_cls", None)
-    custom = isinstance(node, torch.autograd.function.BackwardCFunction)
-    return custom and not getattr(function, "__module__", "torch.").startswith("torch.")
+    return not getattr(function, "__module__", "torch.").startswith("torch.")
 
 
 def tensors_in(argument: Any, *, keep_none: bool = False) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from gradwitness.capture.arrays import address, bytes_at, is_mirrored, whereabouts
+from gradwitness.capture.arrays import address, bytes_at, is_mirrored, lying_in, whereabouts
 from gradwitness.capture.devices import checksum, copied, handed_over
 from gradwitness.capture.sparse import version
 from gradwitness.engine.distant import at_hand, is_distant
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     # Where a tensor lies in memory, and how its numbers lie there.
     Key: TypeAlias = tuple[Any, ...]
 
+# Values of one memory that are compared with what is written, and steps of one comparison.
+_FEW, _WORK = 8, 1000
 _FREE: Callable[[int], None] = torch.UntypedStorage._free_weak_ref
 
 
@@ -123,7 +125,7 @@ class Storage:
     """
 
     number: int
-    address: int
+    address: int = -1
     memory: Any = None
     weak: int | None = None
     extent: tuple[int, int] | None = None
@@ -146,7 +148,7 @@ class Storage:
 
     def hold(self, memory: torch.UntypedStorage) -> None:
         """Hold the memory, where it lies now."""
-        self.memory, self.extent = memory, whereabouts(memory)
+        self.memory, self.address, self.extent = memory, memory._cdata, whereabouts(memory)
         self.bytes = bytes_at(memory, self.extent)
 
     @property
@@ -183,6 +185,18 @@ class Storage:
         self.drafts = (*self.drafts, draft)
         if self.lent:
             self._own(draft)
+
+    def beside(self, tensor: torch.Tensor) -> tuple[Draft, ...]:
+        """Return the values that share no number with a tensor: such as other chunks of one sum.
+
+        Of many, none: each would be looked at before each write.
+        """
+        memory, drafts = self.bytes, self.drafts
+        if memory is None or self.lent or not 1 < len(drafts) <= _FEW:
+            return ()
+        first, strides = int(tensor.storage_offset()), tensor.stride()
+        written = lying_in(memory, tensor.dtype, tensor.shape, first, strides)
+        return () if written is None else tuple([d for d in drafts if _apart(d, memory, written)])
 
     def lend(self, *, within: bool) -> None:
         """Keep copies, now and later: others may resize this memory, or write to it."""
@@ -224,12 +238,17 @@ class Memories:
     ----------
     in_order : list of Storage
         By number.
+    once : callable
+        Returns the one object that stands for a shape, or strides, given twice: a program has few,
+        and Python's collector looks at each.
     """
 
     def __init__(self) -> None:
         self.in_order: list[Storage] = []
         self._by_address: dict[int, Storage] = {}
         self._without: Any = WeakTensorKeyDictionary()
+        lengths: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self.once = lengths.setdefault
 
     def of(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
@@ -244,7 +263,7 @@ class Memories:
 
     def new(self, tensor: torch.Tensor) -> Storage:
         """Return the storage of a tensor, which is not known."""
-        storage = Storage(len(self.in_order), address(tensor))
+        storage = Storage(len(self.in_order))
         storage.take(tensor)
         self._by_address[storage.address] = storage
         self.in_order.append(storage)
@@ -255,7 +274,9 @@ class Memories:
         at = address(tensor) if storage is None else storage.address
         if at == -1:
             return (self._without.setdefault(tensor, object()),)
-        shape, strides, first = tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
+        once, first = self.once, tensor.storage_offset()
+        shape, strides = tuple(tensor.shape), tensor.stride()
+        shape, strides = once(shape, shape), once(strides, strides)
         return (at, first, strides, shape, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
     def epoch(self, tensor: torch.Tensor) -> int:
@@ -287,6 +308,14 @@ def drop(storage: Storage) -> None:
     storage.drafts = ()
     storage.waiting = ()
     storage.epoch += 1
+
+
+def _apart(draft: Draft, memory: NDArray[np.uint8], written: NDArray[np.generic]) -> bool:
+    """Whether a value lies in a memory, and what is written there has no byte of it."""
+    array = draft.array
+    # Where the search would take long, NumPy says that they may share one.
+    lies = array is not None and array.base is memory
+    return lies and not np.may_share_memory(array, written, max_work=_WORK)
 
 
 def keep_copy(draft: Draft) -> None:

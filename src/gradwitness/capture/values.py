@@ -40,7 +40,7 @@ class ValueStore:
         self._memories = Memories()
         self._in_order = self._memories.in_order
         self._by_object: dict[int, Known] = {}
-        self._by_key: dict[Key, tuple[int, int]] = {}
+        self._by_key: dict[Key, int] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
         self._past = Past()
         self._origins: dict[int, int] = {}
@@ -81,8 +81,8 @@ class ValueStore:
             met = layout is None or (storage is not None and layout.storage == storage.number)
         if not met:
             key = self._memories.key(tensor, storage)
-            number, last = self._by_key.get(key, (0, -1))
-            if last != epoch:
+            number = self._by_key.get(key, -1)
+            if number < 0 or self.drafts[number].epoch != epoch:
                 return self._new(tensor, storage, key)
             draft = self.drafts[number]
         if storage is not None and storage.lent and draft.is_stale(tensor):
@@ -114,24 +114,29 @@ class ValueStore:
         """Give a new number to a tensor that a call has just made or changed."""
         return self._new(tensor, self._memories.of(tensor), None)
 
-    def before_write(self, tensor: torch.Tensor) -> None:
-        """Copy the recorded values of a tensor's memory, which is about to be overwritten."""
+    def before_write(self, tensor: torch.Tensor, *, in_place: bool = False) -> None:
+        """Copy the recorded values of a tensor's memory, which is about to be overwritten.
+
+        If ``in_place``, only the tensor's own numbers are: values beside it stay where they are.
+        """
         self.balance.verify_in(tensor)
         storage = self._memories.of(tensor)
         if storage is None:
             return
         self._remember_of(tensor if tensor._base is None else tensor._base, storage)
+        left = storage.beside(tensor) if in_place else ()
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
             for key in draft.objects:
                 known = self._by_object.get(key)
                 if known is not None:
                     self._remember(known, storage)
-            keep_copy(draft)
+            if draft not in left:
+                keep_copy(draft)
         storage.epoch += 1
         storage.waiting = ()
         # Copies need no tracking.
-        storage.drafts = ()
+        storage.drafts = left
 
     def lend(self, tensor: torch.Tensor, *, within: bool = False) -> None:
         """Copy the values of a tensor's memory, now and later: it may change unseen."""
@@ -192,6 +197,8 @@ class ValueStore:
                     self._remember(known, storage)
                     # The program may use it again. What is detached from it shares its key.
                     known.let_go()
+                    if known.tensor() is None:
+                        del self._by_object[key]
             draft.objects = ()
         for storage in touched.values():
             storage.forget()
@@ -259,14 +266,14 @@ class ValueStore:
                 yield identity(node), tensor.output_nr, value
 
     def taken(self, tensor: torch.Tensor) -> bool:
-        """Note the node of a view that an operation takes after its base was written to.
+        """Note the node of a view that an operation takes; return whether its base was written to.
 
-        Torch has rebuilt its history for that operation; the next write replaces it again. Return
-        whether it is such a view.
+        Torch has then rebuilt its history for that operation; the next write replaces it again.
         """
-        if tensor._base is None or not self._memories.epoch(tensor):
+        storage = self._memories.of(tensor)
+        if not (version(tensor) if storage is None else storage.epoch):
             return False
-        self._remember_of(tensor, self._memories.of(tensor))
+        self._remember_of(tensor, storage)
         return True
 
     def _remember_of(self, tensor: torch.Tensor, storage: Storage | None) -> None:
@@ -328,16 +335,17 @@ class ValueStore:
         # Inside the call that makes it, a tensor has no history yet, so only tensors from outside
         # are known to be leaves.
         leaf = not made and tensor.is_leaf and tensor.requires_grad
-        name = named[1] if named else ""
-        draft = Draft(shape_of(tensor), dtype_name(tensor), None, None, made, leaf, name)
+        name, shape = named[1] if named else "", shape_of(tensor)
+        shape = self._memories.once(shape, shape)
+        draft = Draft(shape, dtype_name(tensor), None, None, made, leaf, name)
         key = key or self._memories.key(tensor, storage)
         storage = self._attach(draft, tensor, storage, key)
-        epoch = version(tensor) if storage is None else storage.epoch
+        draft.epoch = epoch = version(tensor) if storage is None else storage.epoch
         self.drafts.append(draft)
         known = self._meet(tensor, draft, number, epoch)
         if made and tensor._base is not None:
             known.let_go()
-        self._by_key[key] = (number, epoch)
+        self._by_key[key] = number
         return number
 
     def _renew(self, tensor: torch.Tensor, storage: Storage, number: int) -> int:
@@ -355,11 +363,11 @@ class ValueStore:
         return new
 
     def _meet(self, tensor: torch.Tensor, draft: Draft, number: int, epoch: int) -> Known:
-        known = Known(number, epoch, tensor)
-        self._by_object[id(tensor)] = known
+        known, key = Known(number, epoch, tensor), id(tensor)
+        self._by_object[key] = known
         if tensor.requires_grad:
             self.balance.open(tensor)
-        draft.objects = (*draft.objects, id(tensor))
+        draft.objects = (*draft.objects, key)
         return known
 
     def _attach(
@@ -390,8 +398,3 @@ class ValueStore:
         else:
             storage.keep(draft)
         return storage
-
-
-def _version(tensor: torch.Tensor) -> int:
-    """Return how often a tensor without memory was written to, as far as that is known."""
-    return version(tensor) if is_sparse(tensor) else 0
