@@ -105,18 +105,13 @@ class _Living(_Values):
     def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
         if type(index) is slice:
             return [self[k] for k in range(*index.indices(len(self)))]
-        # What lives on the host is looked up there alone.
-        held = self._on_host.known
-        value = None if held is None else held.get(index)
-        if value is None:
-            value = self._on_host[index]
-        if not isinstance(value, Distant):
-            return value
-        self.met = True
         known = self.known
-        there = None if known is None else known.get(index)
-        if there is None:
-            there = value.living()
+        found = None if known is None else known.get(index)
+        if found is None:
+            found = self._on_host[index]
+            if isinstance(found, Distant):
+                self.met = True
+                found = found.living()
             if known is not None:
-                known[index] = there
-        return there
+                known[index] = found
+        return found

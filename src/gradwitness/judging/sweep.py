@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 
 NodeInput = tuple[int, int]  # node, input of the node
+# (An enumeration's members are looked up at a function's pace.)
+_BACKWARD, _FAN_IN = Step.BACKWARD, Step.FAN_IN
 
 
 class SweepCheck:
@@ -119,7 +121,7 @@ class SweepCheck:
         doubt = unjudged(reason, None)
         for input_nr, edge in enumerate(node.edges):
             if edge is not None:
-                self._finding(Step.BACKWARD, node, input_nr, f"gradient of input {input_nr}", doubt)
+                self._finding(_BACKWARD, node, input_nr, f"gradient of input {input_nr}", doubt)
         if update is not None:
             self._finding(Step.ACCUMULATE, node, 0, "`.grad` afterwards", doubt)
             self._rows.append(self._row(Edge(node.id, 0), node_run.incoming[0], doubt))
@@ -155,7 +157,7 @@ class SweepCheck:
         advice: str = "",
         case: Case | Outcome | None = None,
     ) -> None:
-        place = node.edges[input_nr] if step is Step.BACKWARD else Edge(node.id, input_nr)
+        place = node.edges[input_nr] if step is _BACKWARD else Edge(node.id, input_nr)
         if place is not None:
             self._doubts.add(place, comparison)
             terms = len(self.sent.get((place.node, place.index), ()))
@@ -187,9 +189,7 @@ class SweepCheck:
                 )
             else:
                 comparison = self._against_total(arrived, terms, implicit, arrived)
-            self._finding(
-                Step.FAN_IN, node, index, what, comparison, "g = sum of the gradients sent"
-            )
+            self._finding(_FAN_IN, node, index, what, comparison, "g = sum of the gradients sent")
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
         looked = self._looks.total(terms, ones, number)
@@ -279,7 +279,7 @@ class SweepCheck:
     ) -> None:
         name, text = names[input_nr] if input_nr < len(names) else (str(input_nr), "")
         what = f"gradient of {name}"
-        self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, advice, case)
+        self._finding(_BACKWARD, node, input_nr, what, comparison, text, grade, advice, case)
 
     def _expected(self, node: Node, node_run: NodeRun, threads: int = 0) -> tuple[Any, ...]:
         arithmetic = backward_arithmetic(self.tape, node, node_run)

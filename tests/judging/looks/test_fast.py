@@ -387,3 +387,12 @@ def test_a_sum_of_gradients_that_is_nothing_is_judged_as_in_full() -> None:
         (finding,) = (f for f in witness.report.findings if "`.grad`" in f.title)
         verdicts[depth] = finding.verdict, finding.comparison.reason
     assert verdicts["fast"] == verdicts["full"]
+
+
+def test_products_that_are_nothing_are_judged_as_in_full() -> None:
+    """As those of a recurrent layer's first state, of which every combination is 0, too."""
+    torch.manual_seed(0)
+    state, weight = torch.zeros(32, 256), torch.randn(256, 96, requires_grad=True)
+    with gw.watch(depth="fast") as witness:
+        torch.autograd.backward((state @ weight + 1).square().sum())
+    assert witness.verdict is gw.Verdict.AGREES, str(witness)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradwitness.judging.comparison import ALL_ZERO, CANCELS, COARSE, TOO_LITTLE
 from gradwitness.judging.finding import Step
@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from gradwitness.tape import Call, Edge, Node, NodeRun, Tape, Value
 
 
+# (An enumeration's members are looked up at a function's pace.)
+_AGREES, _DISAGREES, _FAN_IN = Verdict.AGREES, Verdict.DISAGREES, Step.FAN_IN
+
+
+class _Way(NamedTuple):
+    """How what a step said of a gradient was handed on: by which node, from which of its inputs."""
+
+    node: Node
+    call: Call
+    node_run: NodeRun
+    output_nr: int
+    input_nr: int
+    sent: Comparison
+
+
 class Last:
     """The last comparisons of gradients on their way to the inputs of nodes.
 
@@ -26,32 +41,34 @@ class Last:
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
         self._at: dict[tuple[int, int], Comparison] = {}
+        # Of those that were handed on, by place.
+        self._ways: dict[tuple[int, int], _Way] = {}
 
     def add(self, step: Step, place: Edge, terms: int, comparison: Comparison) -> None:
         """Remember what a step said of a gradient; not that one alone arrived as it was sent."""
-        passed_on = step is Step.FAN_IN and terms == 1 and comparison.verdict is Verdict.AGREES
-        if step is Step.ACCUMULATE or passed_on:
+        passed_on = step is _FAN_IN and terms == 1 and comparison.verdict is _AGREES
+        if passed_on or step is Step.ACCUMULATE:
             return
         before = self._at.get((place.node, place.index))
-        if before is not None and before.verdict is Verdict.DISAGREES:
+        if before is not None and before.verdict is _DISAGREES:
             # What is wrong in a part is wrong in the sum.
             return
-        if step is Step.FAN_IN and comparison.reason == CANCELS:
+        if step is _FAN_IN and comparison.reason == CANCELS:
             # That two terms cancel says nothing of what either has lost before.
             comparison = replace(comparison, reason="")
         if comparison.reason in (TOO_LITTLE, COARSE, ALL_ZERO):
             # Within its bound, though that is wide: where terms cancel, as zero is.
             reason = CANCELS if comparison.reason == TOO_LITTLE else ""
-            comparison = replace(comparison, verdict=Verdict.AGREES, reason=reason)
-        if comparison.verdict is Verdict.INCONCLUSIVE:
-            self.forget(place)
-        else:
+            comparison = replace(comparison, verdict=_AGREES, reason=reason)
+        self.forget(place)
+        if comparison.verdict is not Verdict.INCONCLUSIVE:
             self._at[place.node, place.index] = comparison
 
     def forget(self, place: Edge | None) -> None:
         """Take a gradient that was sent somewhere as recorded."""
         if place is not None:
             self._at.pop((place.node, place.index), None)
+            self._ways.pop((place.node, place.index), None)
 
     def hand_on(self, node: Node, node_run: NodeRun, sent: dict[int, Comparison]) -> None:
         """Remember of what a node only moved, by input, what the steps before it said."""
@@ -68,15 +85,13 @@ class Last:
         # Of several parts one speaks for all: what is wrong or, failing that, least known.
         output_nr, said = max(
             arrived.items(),
-            key=lambda part: (part[1].verdict is Verdict.DISAGREES, part[1].detects),
+            key=lambda part: (part[1].verdict is _DISAGREES, part[1].detects),
         )
         for input_nr, comparison in sent.items():
             edge = node.edges[input_nr]
             if edge is not None and comparison.bound == 0 == comparison.error:
-                plain = node.kind == Kind.OPERATION
-                index = self._moved(call, node_run, output_nr, input_nr, said) if plain else None
-                handed = replace(said, index=index, size=comparison.size, norm=comparison.norm)
-                self._at[edge.node, edge.index] = handed
+                way = _Way(node, call, node_run, output_nr, input_nr, comparison)
+                self._at[edge.node, edge.index], self._ways[edge.node, edge.index] = said, way
 
     @staticmethod
     def _moves(call: Call) -> bool:
@@ -86,23 +101,33 @@ class Last:
 
     def at(self, place: tuple[int, int]) -> Comparison | None:
         """Return the last comparison of a gradient."""
-        return self._at.get(place)
+        said, ways = self._at.get(place), []
+        while (way := self._ways.get(place)) is not None:
+            ways.append(way)
+            place = way.node.id, way.output_nr
+        if said is None or not ways:
+            return said
+        index = said.index
+        for way in reversed(ways):
+            index = None if index is None else self._moved(way, index)
+        return replace(said, index=index, size=ways[0].sent.size, norm=ways[0].sent.norm)
 
-    def _moved(
-        self, call: Call, node_run: NodeRun, output_nr: int, input_nr: int, said: Comparison
-    ) -> tuple[int, ...] | None:
-        """Return where the worst number that arrived lies in what was sent; None if not known."""
-        numbers = node_run.incoming[output_nr], node_run.outgoing[input_nr]
+    def _moved(self, way: _Way, index: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return where a number that arrived lies in what was sent; None if not known."""
+        call, node_run = way.call, way.node_run
+        if way.node.kind != Kind.OPERATION:
+            return None
+        numbers = node_run.incoming[way.output_nr], node_run.outgoing[way.input_nr]
         if call.is_view:
             # As the view's numbers lie in its operand.
-            numbers = dict(enumerate(call.outputs)).get(output_nr), call.operands[0]
+            numbers = dict(enumerate(call.outputs)).get(way.output_nr), call.operands[0]
         one, other = (None if n is None else self._tape.values[n] for n in numbers)
-        if one is None or other is None or said.index is None:
+        if one is None or other is None:
             return None
         if call.base_op in MOVES and not call.is_view and one.shape == other.shape:
             # A copy, wherever it lies.
-            return said.index
-        return moved_index(one, said.index, other)
+            return index
+        return moved_index(one, index, other)
 
 
 def moved_index(source: Value, index: tuple[int, ...], target: Value) -> tuple[int, ...] | None:

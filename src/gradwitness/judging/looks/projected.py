@@ -88,7 +88,7 @@ def held(
     farthest, *sizes = scalars(off.max(), _middle(signed), _middle(recorded))
     # Nowhere is less allowed than of half of what is in the middle, see `_sizes`.
     common = (wanders * sizes[0] + drifts * sizes[1]) / 2
-    if farthest <= common and detected * common <= SHARE * largest:
+    if farthest <= common and 0 < detected * common <= SHARE * largest:
         figures = Figures(farthest, common, farthest / common, norm)
         return told(value, figures, detected * common, largest, 0.0)
 

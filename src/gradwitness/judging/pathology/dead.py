@@ -57,27 +57,37 @@ class DeadUnits(Detector):
         self._units: dict[tuple[Any, ...], _Units] = {}
         # Values whose units lie along axis 1, as after convolutions.
         self._channels: set[int | None] = set()
-        # By value: the module and parameter names of the last layer that it went through.
-        self._makers: dict[int, tuple[str, ...]] = {}
+        # By value: the call that made it, or the module and parameter names of the last layer.
+        self._makers: dict[int, int | tuple[str, ...]] = {}
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
         del findings
         output = call.outputs[0] if call.outputs else None
         if output is None:
             return
-        operands = [a.value for a in call.arguments.values() if isinstance(a, Ref)]
-        shape = self.tape.values[output].shape
-        by_channel = len(shape) > 2 and not self._channels.isdisjoint(operands)
-        if "convolution" in call.base_op or by_channel:
+        self._makers[output] = call.id
+        if "convolution" in call.base_op or self._is_by_channel(call, output):
             self._channels.update(call.outputs)
-        if _rectifies(call) and operands:
-            self._look(call, output, self._makers.get(operands[0], ()))
-        names = [name for n in operands if (name := self.tape.values[n].name)]
-        if names:
-            self._makers[output] = (call.source.module, *names)
-        else:
-            known = [self._makers[n] for n in operands if n in self._makers]
-            self._makers[output] = known[0] if known else ()
+        if _rectifies(call) and (operands := _operands(call)):
+            self._look(call, output, self._maker(operands[0]))
+
+    def _is_by_channel(self, call: Call, output: int) -> bool:
+        on = bool(self._channels) and not self._channels.isdisjoint(_operands(call))
+        return on and len(self.tape.values[output].shape) > 2
+
+    def _maker(self, number: int) -> tuple[str, ...]:
+        """Return the module and parameter names of the last layer that a value went through."""
+        found = self._makers.get(number)
+        if found is None:
+            return ()
+        while isinstance(found, int):
+            call = self.tape.calls[found]
+            operands = _operands(call)
+            names = [name for n in operands if (name := self.tape.values[n].name)]
+            before = (self._makers[n] for n in operands if n in self._makers)
+            found = (call.source.module, *names) if names else next(before, ())
+        self._makers[number] = found
+        return found
 
     def _look(self, call: Call, output: int, maker: tuple[str, ...]) -> None:
         result = where_it_lives(self.tape.values[output]).array
@@ -126,6 +136,10 @@ def _are_on(result: NDArray[Any], over: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return which units are not 0 everywhere."""
     above, below = result.max(axis=over), result.min(axis=over)
     return on_host((above != 0) | (below != 0))
+
+
+def _operands(call: Call) -> list[int]:
+    return [a.value for a in call.arguments.values() if isinstance(a, Ref)]
 
 
 def _rectifies(call: Call) -> bool:

@@ -76,8 +76,8 @@ class Nonfinite(Detector):
         # Values that calls returned with NaN or infinities, and those of them with NaN.
         self._tainted: set[int] = set()
         self._with_nan: set[int] = set()
-        # The gradients that arrived so far in the current backward pass.
-        self._arrived: dict[tuple[int, int], int | None] = {}
+        # What ran so far in the current backward pass, by node.
+        self._ran: dict[int, NodeRun] = {}
         self._sweep = -1
         # By value that holds an infinity: where that came from.
         self._origins: dict[int, Note] = {}
@@ -143,8 +143,8 @@ class Nonfinite(Detector):
         findings: Sequence[Finding],
     ) -> None:
         if sweep != self._sweep:
-            self._sweep, self._arrived = sweep, {}
-        self._arrived |= {(node_run.node, k): n for k, n in enumerate(node_run.incoming)}
+            self._sweep, self._ran = sweep, {}
+        self._ran[node_run.node] = node_run
         if _are_finite(findings):
             return
         node = self.tape.nodes[node_run.node]
@@ -203,7 +203,8 @@ class Nonfinite(Detector):
         return True
 
     def _arriving(self, node: int, index: int) -> Any:
-        number = self._arrived.get((node, index))
+        run = self._ran.get(node)
+        number = None if run is None else dict(enumerate(run.incoming)).get(index)
         try:
             return None if number is None else self.records(number)
         except Unjudgeable:

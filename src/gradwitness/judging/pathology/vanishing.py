@@ -10,11 +10,7 @@ from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gradwitness.judging.finding import Finding
-    from gradwitness.judging.records import Records
-    from gradwitness.tape import LeafUpdate, NodeRun, Source, Tape
+    from gradwitness.tape import Source
 
 # So many steps must be lost: fewer repetitions are layers, not time.
 _STEPS = 16
@@ -25,31 +21,15 @@ _LEAST = 2.0**-24
 class Vanishing(Detector):
     """Follows the size of the gradient from one repetition of an operation to the one before."""
 
-    def __init__(self, tape: Tape, records: Records) -> None:
-        super().__init__(tape, records)
-        # By pass, place and node: the norm of what arrived, in the order of the backward pass.
-        self._norms: dict[tuple[int, Source, str], list[float]] = {}
-
-    def node_ran(  # noqa: D102
-        self,
-        sweep: int,
-        node_run: NodeRun,
-        update: LeafUpdate | None,
-        findings: Sequence[Finding],
-    ) -> None:
-        del update
-        node = self.tape.nodes[node_run.node]
-        if node.call is None:
-            return
-        key = (sweep, self.tape.calls[node.call].source, node.name)
-        for finding in findings:
-            if finding.step is Step.FAN_IN and finding.tensor_nr == 0:
-                self._norms.setdefault(key, []).append(finding.comparison.norm)
-
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
-        del judged
+        # By pass, place and node: the norm of what arrived, in the order of the backward pass.
+        arrived: dict[tuple[int, Source, str], list[float]] = {}
+        for f in judged.findings:
+            if f.step is Step.FAN_IN and not f.tensor_nr and f.call is not None and f.source:
+                key = f.sweep or 0, f.source, judged.tape.nodes[f.node or 0].name
+                arrived.setdefault(key, []).append(f.comparison.norm)
         # An operation that a step takes once tells how many steps there are.
-        by_steps = sorted(self._norms.items(), key=lambda item: len(item[1]))
+        by_steps = sorted(arrived.items(), key=lambda item: len(item[1]))
         notes: dict[int, Note] = {}
         for (sweep, source, _), norms in by_steps:
             if sweep not in notes and (text := _told(norms)):
