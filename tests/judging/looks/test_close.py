@@ -13,7 +13,7 @@ from torch import nn
 import gradwitness as gw
 from gradwitness.capture import record
 from gradwitness.engine.floats import numpy_dtype
-from gradwitness.judging.comparison import CANCELS, CLOSE, Comparison
+from gradwitness.judging.comparison import CLOSE, Comparison
 from gradwitness.judging.finding import Step
 from gradwitness.judging.looks.close import Closeness, is_clear
 from gradwitness.judging.looks.norms import norm_of
@@ -122,16 +122,57 @@ def test_a_long_sum_may_be_off_by_a_quarter_of_the_worst_case() -> None:
         assert close(wrong, expected) is None
 
 
-def test_what_is_left_of_terms_that_cancel_is_zero_within_rounding() -> None:
-    """Four terms of size 1, whose sum is 0: what float32 leaves is no signal."""
-    expected = np.array([0.0, 0.0])
+def test_what_is_left_of_terms_that_cancel_is_left_to_the_bounds() -> None:
+    """Four terms of size 1, whose sum is 0: what float32 leaves is no signal.
+
+    So may be a right number, where the terms are large only elsewhere: both look the same.
+    """
     left = value_of_array(np.array([3e-7, -1e-7], np.float32))
-    assert close(left, expected) is None
-    looked = close(left, expected, sums=Sums(4, 2.0))
-    assert looked is not None
-    assert looked.reason == CANCELS
-    off = value_of_array(np.array([1e-4, 0], np.float32))
-    assert close(off, expected, sums=Sums(4, 2.0)) is None
+    for sums in (Sums(), Sums(4, 2.0)):
+        assert close(left, np.array([0.0, 0.0]), sums=sums) is None
+
+
+def apart(case: str) -> torch.Tensor:
+    """Return a layer's loss whose terms are large only where they do nothing."""
+    torch.manual_seed(0)
+    x, w = torch.randn(256, 96), torch.randn(128, 96, requires_grad=True)
+    upon = torch.randn(256, 128)
+    if case == "beside terms that cancel":
+        x[1::2], upon[:, 0] = x[::2], 1e9
+        upon[1::2, 0] = -1e9
+    elif case == "beside a row without a gradient":
+        x[0], upon[0] = 1e9 * x[0], 0
+    else:
+        x[0] *= 1e9
+        x = (x.requires_grad_() * 1.0)[1 + torch.arange(256) % 255]
+    return (torch.nn.functional.linear(x, w) * upon).sum()
+
+
+@pytest.mark.parametrize("depth", ["full", "fast"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "beside terms that cancel",
+        "beside a row without a gradient",
+        "of other rows than the table's",
+    ],
+)
+def test_numbers_are_no_zeros_where_others_have_large_terms(case: str, depth: str) -> None:
+    """A weight's gradient is a few: beside a row of terms of 1e9, or of images that add nothing."""
+    with record() as recorder:
+        torch.autograd.backward(apart(case))
+    tape = recorder.tape
+    report = gw.judge(tape, depth=depth)
+    assert report.verdict is gw.Verdict.AGREES
+    products = [f for f in report.findings if (f.step, f.title[:2]) == (Step.BACKWARD, "Mm")]
+    (finding,) = (f for f in products if 256 not in tape.values[value_of(tape, f)].shape)
+    if "rows" in case:
+        # How large the rows are that took part is known.
+        assert finding.comparison.detects_relative < 1e-3
+    wrong: Any = -np.asarray(tape.values[value_of(tape, finding)].array)
+    now = gw.judge(changed(tape, value_of(tape, finding), wrong), depth=depth)
+    verdicts = {place_of(f): f.verdict for f in now.findings}
+    assert verdicts[place_of(finding)] is gw.Verdict.DISAGREES
 
 
 def test_what_is_more_than_zero_within_rounding_is_held_against_its_own_size() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradwitness.engine.distant import beside, on_host, scalar, scalars
 from gradwitness.engine.floats import is_inexact, limits, ulps, unit_roundoff, wide
-from gradwitness.judging.comparison import CANCELS, CLOSE, SHARE, VISIBLE, Comparison
+from gradwitness.judging.comparison import CLOSE, SHARE, Comparison
 from gradwitness.judging.looks.norms import largest_of, peak_of
 from gradwitness.verdict import Verdict
 
@@ -90,7 +90,6 @@ class Closeness:
         self._size = math.prod(value.shape)
         self._norm = norm
         self._middle = 0.0 if by_element else max(sums.size, norm / math.sqrt(self._size))
-        self._terms = sums.size
         self._roundings = _SINGLE * (
             _OF_ITSELF if by_element else max(_ROUNDINGS, _OF_EACH_TERM * sums.length)
         )
@@ -145,15 +144,13 @@ class Closeness:
         if not (0 < largest < math.inf and math.isfinite(self._norm)):
             return None
         # Twice what is allowed, or at most what an agreement may miss: what lies farther off than
-        # half of that is left to the bounds, unless all are as near to zero, of terms that cancel.
-        detects, cancels = 2 * float(self._allowed(largest)), False
+        # half of that is left to the bounds. So is what is as near to zero: whether its terms
+        # cancel, the root mean square of all does not tell, which one large factor makes large.
+        detects = 2 * float(self._allowed(largest))
         if detects > SHARE * largest:
-            if 2 * self._farthest <= SHARE * largest:
-                detects = SHARE * largest
-            elif 2 * largest <= detects <= VISIBLE * self._terms:
-                cancels = True
-            else:
+            if 2 * self._farthest > SHARE * largest:
                 return None
+            detects = SHARE * largest
         told: dict[str, Any] = {
             "reason": CLOSE,
             "size": self._size,
@@ -163,8 +160,6 @@ class Closeness:
             **self._figures,
             **of_whole,
         }
-        if cancels:
-            told["reason"] = CANCELS
         return Comparison(Verdict.AGREES, **told)
 
     def _allowed(self, size: Any) -> Any:

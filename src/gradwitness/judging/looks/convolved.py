@@ -106,7 +106,7 @@ class Convolutions:
         if not ratio <= 1:
             return None
         figures = Figures(farthest, allowance, ratio, norm)
-        return told(recorded, figures, detects, largest, across * sums.size)
+        return told(recorded, figures, detects, largest)
 
     def _plan(self, step: Step, target: str, g: Value | None) -> _Plan:
         arguments = step.call.arguments

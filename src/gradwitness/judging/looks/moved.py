@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.engine.distant import address, beside, scalar
-from gradwitness.engine.forms import MOST
+from gradwitness.engine.forms import BITS, MOST
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -33,6 +33,15 @@ COPIES = frozenset(f"aten.{name}" for name in ("alias", "clone", "contiguous", "
 MOVED = MOVES | {
     f"aten.{name}" for name in ("_unsafe_index", "embedding", "gather", "index", "index_select")
 }
+
+# Those whose result, if it has as many numbers as what they are applied to, has the same ones.
+_REARRANGED = COPIES | {
+    f"aten.{name}"
+    for name in (
+        "_unsafe_view", "expand", "permute", "slice", "squeeze", "t", "transpose", "unsqueeze",
+        "view",
+    )
+}  # fmt: skip
 
 
 class Views:
@@ -79,6 +88,14 @@ def _passed_on(form: Form, edges: tuple[tuple[Place, str], ...]) -> dict[int, st
     """Return, by input, the formulas that pass on what arrives, some times a factor."""
     texts = ((k, form.rule.gradients.get(name)) for k, ((name, _), _) in enumerate(edges))
     return {k: g.text for k, g in texts if g is not None and g.text in ("g", "alpha * g")}
+
+
+def is_rearranged(call: Call) -> bool:
+    """Whether what a call, or its backward, makes of as many numbers has each of them once.
+
+    Rows that an index lists, or windows, may be as many, and others; so may the same bits be.
+    """
+    return call.base_op in _REARRANGED and call.op not in BITS
 
 
 def is_same(recorded: Any, moved: Any) -> bool:

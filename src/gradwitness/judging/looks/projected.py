@@ -24,7 +24,7 @@ import numpy as np
 
 from gradwitness.engine.distant import scalar, scalars
 from gradwitness.engine.floats import unit_roundoff
-from gradwitness.judging.comparison import CANCELS, PROJECTED, SHARE, VISIBLE, Comparison
+from gradwitness.judging.comparison import PROJECTED, SHARE, Comparison
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -90,25 +90,21 @@ def held(
     common = (wanders * sizes[0] + drifts * sizes[1]) / 2
     if farthest <= common and 0 < detected * common <= SHARE * largest:
         figures = Figures(farthest, common, farthest / common, norm)
-        return told(value, figures, detected * common, largest, 0.0)
+        return told(value, figures, detected * common, largest)
 
     off, signed, recorded = (_first(array, axis) for array in (off, signed, recorded))
-    residual, of_terms = off.max(axis=0), _sizes(signed)
-    allowed = wanders * of_terms + drifts * _sizes(recorded)
+    residual = off.max(axis=0)
+    allowed = wanders * _sizes(signed) + drifts * _sizes(recorded)
     if not scalar((residual <= allowed).all()):
         # Partial sums may wander further, and come back.
         allowed += _STRAYS * unit * without_signs().max(axis=axis)
-    farthest, ratio, most, widest, within = scalars(
-        residual.max(),
-        (residual / allowed).max(),
-        allowed.max(),
-        of_terms.max(),
-        (residual <= allowed).all(),
+    farthest, ratio, most, within = scalars(
+        residual.max(), (residual / allowed).max(), allowed.max(), (residual <= allowed).all()
     )
     if detected * most > SHARE * largest:
         largest = math.sqrt(scalar(_squares(numbers, axis).max()))
     figures = Figures(farthest, most, ratio, norm)
-    return told(value, figures, detected * most, largest, widest) if within else None
+    return told(value, figures, detected * most, largest) if within else None
 
 
 class Figures(NamedTuple):
@@ -120,25 +116,21 @@ class Figures(NamedTuple):
     norm: float
 
 
-def told(
-    value: Value, figures: Figures, detects: float, largest: float, terms: float
-) -> Comparison | None:
+def told(value: Value, figures: Figures, detects: float, largest: float) -> Comparison | None:
     """Return the comparison of what lies within what is allowed; None if that tells too little.
 
-    ``largest`` is the norm of the largest row, and ``terms`` that of what it would be at random.
+    ``largest`` is the norm of the largest row. What its terms leave may be zero within rounding,
+    but of a smaller row, whose terms do not cancel, an error would pass with that: bounds tell.
     """
-    # Of terms that cancel an error in one is detected, though nothing is left of all: no row is
-    # larger than what is allowed of its combinations.
-    cancels = largest <= figures.bound and SHARE * largest < detects <= VISIBLE * terms
     # NaN compares as false.
-    if not (cancels or 0 < detects <= SHARE * largest < math.inf):
+    if not 0 < detects <= SHARE * largest < math.inf:
         return None
     return Comparison(
         Verdict.AGREES,
-        CANCELS if cancels else PROJECTED,
+        PROJECTED,
         math.prod(value.shape),
         detects=detects,
-        detects_relative=detects / largest if largest else math.inf,
+        detects_relative=detects / largest,
         missed=MISSED,
         **figures._asdict(),
     )

@@ -24,7 +24,16 @@ from gradwitness.engine.in_pieces import gradient_cuts, parts_made, parts_sent
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.engine.tiling import slabs
 from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
-from gradwitness.judging.looks.moved import COPIES, MOVED, MOVES, Views, handed_on, is_same, kind_of
+from gradwitness.judging.looks.moved import (
+    COPIES,
+    MOVED,
+    MOVES,
+    Views,
+    handed_on,
+    is_rearranged,
+    is_same,
+    kind_of,
+)
 from gradwitness.judging.looks.norms import norm_of
 from gradwitness.judging.looks.once import is_single, result_once, rounded_once, sent_once, sum_once
 from gradwitness.judging.looks.sampled import Scattered, agreement
@@ -196,8 +205,7 @@ class Whole:
         source = None if given is None else values[given].array
         outputs = [(k, values[n]) for k, n in enumerate(call.outputs) if n is not None]
         kind = kind_of(call) if call.is_view and source is not None else ()
-        copied = source is not None and call.base_op in COPIES
-        made: Sequence[Any] = (source,) if copied else ()
+        made: Sequence[Any] = (source,) if source is not None and call.base_op in COPIES else ()
         found = []
         for place, value in outputs:
             if value.array is None or not value.array.size:
@@ -209,14 +217,14 @@ class Whole:
                     return None
                 if kind:
                     self._views.learn(of_view, source, value.array, made[place])
-            looked = self._passed_on(given, value)
+            looked = self._passed_on(given if is_rearranged(call) else None, value)
             if looked is None:
                 return None
             found.append((place, looked))
         return found
 
     def _passed_on(self, given: int | None, value: Value) -> Comparison | None:
-        """Return the comparison of what equals the numbers that were moved."""
+        """Return the comparison of what was moved rightly: of given numbers, each of them once."""
         known = None if given is None else self._norms.get(given)
         size = math.prod(value.shape)
         if known is not None and math.prod(self._tape.values[given or 0].shape) == size:
@@ -317,6 +325,7 @@ class Whole:
         numbers = raw(self._tape)
         incoming = [None if n is None else numbers(n) for n in node_run.incoming]
         source = incoming[0] if len(incoming) == len(node.edges) == 1 else None
+        alike = source is not None and is_rearranged(call)
         operands = (self._tape.values[n].shape for n in call.operands)
         kind = None if source is None else ("backward", *operands, *kind_of(call))
         made: Sequence[Any] = ()
@@ -330,7 +339,7 @@ class Whole:
                     continue
                 if source is not None:
                     self._views.learn(kind, source, value.array, made[k])
-            looked = self._passed_on(node_run.incoming[0] if source is not None else None, value)
+            looked = self._passed_on(node_run.incoming[0] if alike else None, value)
             if looked is not None:
                 found[k] = looked
         return found
