@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     # Where a tensor lies in memory, and how its numbers lie there.
     Key: TypeAlias = tuple[Any, ...]
 
-# Values of one memory that are compared with what is written, and steps of one comparison.
-_FEW, _WORK = 8, 1000
+# Values of one memory that are compared with what is written; and the steps of one comparison, of
+# which NumPy's types know none and all.
+_FEW = 8
+_WORK: Any = 1000
 _FREE: Callable[[int], None] = torch.UntypedStorage._free_weak_ref
 
 
