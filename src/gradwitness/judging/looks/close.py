@@ -79,8 +79,12 @@ class Closeness:
     value : Value
     left : list of ndarray of int
         The places of what was left, in the flattened array.
+    roundings : float
+        What is allowed of a number, as a share of its size.
     largest : float
         The largest magnitude, once there is a result.
+    expected : ndarray or None
+        What was compared last, if that was all at once.
     """
 
     def __init__(self, value: Value, norm: float, sums: Sums, *, by_element: bool = False) -> None:
@@ -90,7 +94,7 @@ class Closeness:
         self._size = math.prod(value.shape)
         self._norm = norm
         self._middle = 0.0 if by_element else max(sums.size, norm / math.sqrt(self._size))
-        self._roundings = _SINGLE * (
+        self.roundings = _SINGLE * (
             _OF_ITSELF if by_element else max(_ROUNDINGS, _OF_EACH_TERM * sums.length)
         )
         self._rounds = is_inexact(value.dtype)
@@ -103,6 +107,7 @@ class Closeness:
         self._figures: dict[str, Any] = {}
         self.left: list[NDArray[np.intp]] = []
         self.largest = math.nan
+        self.expected: Any = None
 
     def take(self, expected: Any, index: tuple[slice, ...] = ()) -> bool:
         """Compare all numbers, or those of the piece at an index; False if they are not near."""
@@ -110,12 +115,13 @@ class Closeness:
         if expected is None or recorded.shape != np.shape(expected):
             return False
         expected = beside(expected, recorded)
+        self.expected = None if index else expected
         if not self._rounds:
             return bool(scalar(np.array_equal(recorded, expected)))
         with np.errstate(all="ignore"):
             error = _magnitudes(expected - (wide(recorded) if self._stored else recorded))
             at, farthest = largest_of(error)
-            common = self._roundings * self._middle
+            common = self.roundings * self._middle
             self._farthest = max(self._farthest, farthest)
             if farthest <= common:
                 # So are they all, whatever each is itself.
@@ -167,7 +173,7 @@ class Closeness:
         stored = self._stored * np.maximum(size, self._smallest) if self._stored else 0.0
         if self._middle:
             size += self._middle
-        size *= self._roundings
+        size *= self.roundings
         if self._stored:
             size += stored
         return size

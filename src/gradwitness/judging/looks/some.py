@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gradwitness.engine.backward import vjp
@@ -10,14 +11,16 @@ from gradwitness.engine.binding import recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.forward import evaluate
+from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.looks.sampled import Places, brought
+from gradwitness.judging.looks.step import step_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.engine.floats import Arithmetic
     from gradwitness.judging.looks.step import Role, Step
-    from gradwitness.tape import Value
+    from gradwitness.tape import Call, Node, NodeRun, Tape, Value
 
 # From places, and whether bounds are wanted, to the numbers there: whose they are, as recorded, as
 # they should be, of what value.
@@ -74,3 +77,12 @@ def gradient_at(
         return [(name, brought(places)(name, sent)[0], made[input_nr], sent)]
 
     return some
+
+
+def gradient_of(tape: Tape, node: Node, call: Call, node_run: NodeRun, input_nr: int) -> Evaluate:
+    """Return what computes a gradient that a node sends at places."""
+    values, step = tape.values, step_of(tape.values, call)
+    arithmetic = partial(backward_arithmetic, tape, node, node_run)
+    arrived = [None if n is None else values[n] for n in node_run.incoming]
+    sent = values[node_run.outgoing[input_nr] or 0]
+    return gradient_at(step, step.inputs()[input_nr][0], input_nr, arrived, arithmetic, sent)

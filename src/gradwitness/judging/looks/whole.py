@@ -21,8 +21,8 @@ from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.forms import form_of
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.in_pieces import gradient_cuts, parts_made, parts_sent
-from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.engine.tiling import slabs
+from gradwitness.judging.looks.cancelled import left_of_sums
 from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
 from gradwitness.judging.looks.moved import (
     COPIES,
@@ -37,7 +37,7 @@ from gradwitness.judging.looks.moved import (
 from gradwitness.judging.looks.norms import norm_of
 from gradwitness.judging.looks.once import is_single, result_once, rounded_once, sent_once, sum_once
 from gradwitness.judging.looks.sampled import Scattered, agreement
-from gradwitness.judging.looks.some import gradient_at, results_at
+from gradwitness.judging.looks.some import gradient_of, results_at
 from gradwitness.judging.looks.step import Formless, raw, step_of
 from gradwitness.judging.looks.sums import Sums, sums_made, sums_sent
 from gradwitness.rules.graph_terms import DRAWN
@@ -265,9 +265,9 @@ class Whole:
         self._require_clear(call, form, sent.values())
         whole = form.outputs[0] and form.outputs[0][0]
         edges = form.edges()
-        close = {}
+        close, names = {}, {}
         for k, value in sent.items():
-            name = edges[k][0][0] if k < len(edges) else ""
+            names[k] = name = edges[k][0][0] if k < len(edges) else ""
             sums = sums_sent(values, call, form, name, node_run.incoming, value, self._norm)
             by_element = form.by_element and value.shape == whole
             close[k] = self._closeness(value, sums, by_element=by_element)
@@ -277,8 +277,9 @@ class Whole:
         found = {}
         for k, held in close.items():
             looked = held.result()
+            looked = looked or left_of_sums(self._tape, node, node_run, k, names[k], held)
             if looked is not None and held.left:
-                bounded = partial(self._gradient_at, node, call, node_run, k)
+                bounded = partial(gradient_of, self._tape, node, call, node_run, k)
                 looked = self._attempt(partial(self._settled, held, looked, bounded))
             if looked is not None:
                 found[k] = looked
@@ -309,14 +310,6 @@ class Whole:
             ]
 
         yield from parts_sent(self._tape, node, cut, arrived_in, records)
-
-    def _gradient_at(self, node: Node, call: Call, node_run: NodeRun, input_nr: int) -> Evaluate:
-        values = self._tape.values
-        step = step_of(values, call)
-        arithmetic = partial(backward_arithmetic, self._tape, node, node_run)
-        arrived = [None if n is None else values[n] for n in node_run.incoming]
-        sent = values[node_run.outgoing[input_nr] or 0]
-        return gradient_at(step, step.inputs()[input_nr][0], input_nr, arrived, arithmetic, sent)
 
     def _sent_on(
         self, node: Node, call: Call, node_run: NodeRun, sent: dict[int, Value]
