@@ -126,16 +126,20 @@ def jointly(
 
 
 def refuted(case: Case) -> list[Exhibit]:
-    """Return the tensors to be explained: not what only narrower bounds than these refute."""
-    return [e for e in case.exhibits.values() if e.refuted and not _is_within(e)]
+    """Return the tensors to be explained."""
+    return [e for e in case.exhibits.values() if e.refuted]
 
 
-def _is_within(exhibit: Exhibit) -> bool:
-    """Whether the right numbers would explain the claim, too, and so whatever is near them."""
+def is_chance(exhibit: Exhibit, predicted: NDArray[np.float64]) -> bool:
+    """Whether the right numbers would explain a claim, too, and so whatever is near them.
+
+    Only narrower bounds than a diagnosis has refute it; or else it has the right numbers in another
+    shape, and a prediction that leaves them as they are explains that.
+    """
     claim, witness = exhibit.claim, exhibit.witness
-    if claim.shape != witness.shape:
+    if claim.shape != witness.shape or np.array_equal(predicted, witness):
         return False
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
         # NaN compares as false.
         return bool(np.all(np.abs(claim - witness) <= exhibit.allowance))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._printable import listed
-from gradwitness.diagnose.evidence import ENOUGH, Fit, cost, fit, refuted
+from gradwitness.diagnose.evidence import ENOUGH, Fit, cost, fit, is_chance, refuted
 from gradwitness.diagnose.experiments import experiment
 from gradwitness.diagnose.facts import Facts
 from gradwitness.diagnose.registry import HYPOTHESES
@@ -198,7 +198,9 @@ def _candidate(case: Case, explanation: Explanation) -> _Candidate | None:
             return None
         if exhibit.refuted:
             fits_by_name[name] = result
-    return _Candidate(explanation, fits_by_name) if fits_by_name else None
+    if all(is_chance(case.exhibits[n], explanation.predicted[n]) for n in fits_by_name):
+        return None
+    return _Candidate(explanation, fits_by_name)
 
 
 def _cause(facts: Facts, best: _Candidate, rivals: Iterable[_Candidate], rank: int) -> Cause:
