@@ -118,6 +118,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
         called(self, number)
 
     monkeypatch.setattr(Judge, "called", looked)
+    # Other tests may have left threads behind: these are not the program's.
+    all_threads, here = threading.enumerate, threading.current_thread()
+    others = {thread for thread in all_threads() if thread is not here}
+    monkeypatch.setattr(
+        threading, "enumerate", lambda: [t for t in all_threads() if t not in others]
+    )
+    monkeypatch.setattr(threading, "active_count", lambda: len(threading.enumerate()))
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         if blas_threads() != [2]:
             pytest.skip("this NumPy has no OpenBLAS of its own that runs on two threads")
