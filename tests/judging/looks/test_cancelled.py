@@ -27,7 +27,7 @@ def before_a_norm() -> tuple[Tape, NDArray[Any]]:
     """Record a convolution before a normalisation, and what arrives at it."""
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
-    arrived = []
+    arrived: list[torch.Tensor] = []
     with record(conv, norm) as recorder:
         y = conv(torch.randn(32, 3, 18, 18))
         y.register_hook(arrived.append)
@@ -89,10 +89,11 @@ def test_a_factor_of_the_terms_is_no_part_of_their_squares(depth: str) -> None:
         for v in tape.values
         if v.shape == (4,) and v.id in tape.sweeps[0].node_runs[-1].incoming
     }
-    array = tape.values[number].array
+    array: NDArray[Any] | None = tape.values[number].array
     assert array is not None
     # Of 4,096 terms of 1e-6 rounding leaves less than 4,096^2 u 1e-6 = 1e-6; of terms of 1e-3, as
     # the root of 1e-6 would have them, a quarter of 4,096 roundings of 64 times that is 4e-6.
-    wrong = array + np.float32(3e-6)
+    wrong = array.copy()
+    wrong += np.float32(3e-6)
     (row,) = gw.judge(changed(tape, number, wrong), depth=depth).rows
     assert row.verdict is not gw.Verdict.AGREES
