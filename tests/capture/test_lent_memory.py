@@ -270,3 +270,64 @@ def test_memory_of_no_recorded_value_is_not_held() -> None:
         assert torch.UntypedStorage._expired(Double.scratch)
     torch.UntypedStorage._free_weak_ref(Double.scratch)  # type: ignore[no-untyped-call]
     assert witness.verdict is Verdict.AGREES
+
+
+ALIKE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "dlpack": torch.utils.dlpack.from_dlpack,
+    "from_numpy": lambda tensor: torch.from_numpy(tensor.numpy()),
+    "a part": lambda tensor: torch.from_numpy(tensor.numpy()[1:]),
+    "at third hand": lambda tensor: torch.utils.dlpack.from_dlpack(
+        torch.from_numpy(tensor.numpy())
+    ),
+}
+
+
+@depths
+@kept
+@pytest.mark.parametrize("alike", ALIKE)
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("reads_second", [False, True])
+def test_two_storages_of_one_memory(
+    depth: str, keep: Any, alike: str, *, before: bool, reads_second: bool
+) -> None:
+    w, first = torch.tensor([1.0, -2.0, 3.0], requires_grad=True), torch.ones(3)
+    given = ALIKE[alike](first)
+    with gw.watch(depth=depth, keep=keep) as witness:
+        second = given if before else ALIKE[alike](first)
+        read, written = (second, first) if reads_second else (first, second)
+        back(read * w[-read.numel() :])
+        written.mul_(5)
+        back(read * w[-read.numel() :])
+    assert witness.verdict is Verdict.AGREES, witness.report
+    # 1 from each, then 5: the first number is no part of the part.
+    other = 6.0 if alike != "a part" else 0.0 if reads_second else 2.0
+    assert torch.equal(gradient(w), torch.tensor([other, 6.0, 6.0]))
+
+
+@depths
+@kept
+def test_what_was_saved_of_memory_written_to_as_another_storage(depth: str, keep: Any) -> None:
+    w, first = torch.tensor([1.0, -2.0, 3.0], requires_grad=True), torch.ones(3)
+    with gw.watch(depth=depth, keep=keep) as witness:
+        second = torch.utils.dlpack.from_dlpack(first)
+        result = second * w
+        first.mul_(5)
+        back(result)
+    # The forward pass multiplied by 1.
+    assert torch.equal(gradient(w), torch.full((3,), 5.0))
+    assert witness.verdict is Verdict.DISAGREES, witness.report
+    assert kinds(witness) == [OVERWRITTEN]
+
+
+def test_a_recording_of_memory_that_moved_to_where_torch_copied_it(tmp_path: Path) -> None:
+    w = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    with gw.watch(keep=None) as witness:
+        w.detach().share_memory_()
+        back(w * w)
+        w.detach().numpy()[:] *= 0.5
+        back(w * w)
+    # 2 w, and half of it.
+    assert torch.equal(gradient(w), torch.tensor([3.0, -6.0, 9.0]))
+    witness.save(tmp_path / "tape.npz")
+    for tape in (witness.tape, gw.load_tape(tmp_path / "tape.npz")):
+        assert gw.judge(tape).verdict is Verdict.AGREES

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from gradwitness.capture.arrays import address, bytes_at, is_mirrored, lying_in, whereabouts
+from gradwitness.capture.arrays import bytes_at, is_mirrored, lying_in, whereabouts
 from gradwitness.capture.devices import checksum, copied, handed_over
-from gradwitness.capture.sparse import version
 from gradwitness.engine.distant import at_hand, is_distant
 from gradwitness.engine.floats import is_inexact
 from gradwitness.tape import Value
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.tape import Layout
-
-    # Where a tensor lies in memory, and how its numbers lie there.
-    Key: TypeAlias = tuple[Any, ...]
 
 # Values of one memory that are compared with what is written, and steps of one comparison.
 _FEW, _WORK = 8, 1000
@@ -133,6 +128,8 @@ class Storage:
     epoch: int = 0
     drafts: tuple[Draft, ...] = ()
     # Whether others may change it unseen; and whether the forward of a custom function let them.
+    # What is not torch's own memory may be another storage's, too.
+    foreign: bool = False
     lent: bool = False
     within: bool = False
     # For each collective that fills it: whether it is done; and the values not read before.
@@ -150,6 +147,13 @@ class Storage:
         """Hold the memory, where it lies now."""
         self.memory, self.address, self.extent = memory, memory._cdata, whereabouts(memory)
         self.bytes = bytes_at(memory, self.extent)
+        self.foreign = not memory.resizable()
+
+    def is_alive(self) -> bool:
+        """Whether somebody still holds the memory."""
+        if self.memory is not None:
+            return True
+        return self.weak is not None and not torch.UntypedStorage._expired(self.weak)
 
     @property
     def nbytes(self) -> int:
@@ -229,75 +233,6 @@ class Storage:
                 draft.read(tensor)
                 self.keep(draft)
         self.waiting = ()
-
-
-class Memories:
-    """The pieces of memory in which a program's tensors lie.
-
-    Attributes
-    ----------
-    in_order : list of Storage
-        By number.
-    once : callable
-        Returns the one object that stands for a shape, or strides, given twice: a program has few,
-        and Python's collector looks at each.
-    """
-
-    def __init__(self) -> None:
-        self.in_order: list[Storage] = []
-        self._by_address: dict[int, Storage] = {}
-        self._without: Any = WeakTensorKeyDictionary()
-        lengths: dict[tuple[int, ...], tuple[int, ...]] = {}
-        self.once = lengths.setdefault
-
-    def of(self, tensor: torch.Tensor) -> Storage | None:
-        """Return the storage of a tensor, if known, after a check for resizing."""
-        try:
-            at = -1 if tensor.is_nested else tensor.untyped_storage()._cdata
-        except (NotImplementedError, RuntimeError):
-            return None
-        storage = self._by_address.get(at)
-        if storage is not None and (storage.filling or storage.has_moved()):
-            look(storage)
-        return storage
-
-    def new(self, tensor: torch.Tensor) -> Storage:
-        """Return the storage of a tensor, which is not known."""
-        storage = Storage(len(self.in_order))
-        storage.take(tensor)
-        self._by_address[storage.address] = storage
-        self.in_order.append(storage)
-        return storage
-
-    def key(self, tensor: torch.Tensor, storage: Storage | None) -> Key:
-        """Return what tensors share that are one value, until their memory is written to."""
-        at = address(tensor) if storage is None else storage.address
-        if at == -1:
-            return (self._without.setdefault(tensor, object()),)
-        once, first = self.once, tensor.storage_offset()
-        shape, strides = tuple(tensor.shape), tensor.stride()
-        shape, strides = once(shape, shape), once(strides, strides)
-        return (at, first, strides, shape, tensor.dtype, tensor.is_conj(), tensor.is_neg())
-
-    def epoch(self, tensor: torch.Tensor) -> int:
-        """Return how often a tensor's memory was written to."""
-        storage = self.of(tensor)
-        return version(tensor) if storage is None else storage.epoch
-
-    def shared(self) -> set[int]:
-        """Return the storages that others hold, too: and may resize."""
-        alive = [s for s in self.in_order if s.memory is not None]
-        # One use is this store's.
-        return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
-
-
-def look(storage: Storage) -> None:
-    """Drop the values of a storage that the program has resized unseen."""
-    if storage.filling:
-        storage.settle()
-    if storage.has_moved():
-        drop(storage)
-        storage.hold(storage.memory)
 
 
 def drop(storage: Storage) -> None:

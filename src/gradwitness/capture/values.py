@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from gradwitness.capture.arrays import dtype_name, is_plain, lying_in, shape_of
 from gradwitness.capture.balance import Balance
 from gradwitness.capture.known import Known, Past, history, identity
+from gradwitness.capture.memories import Memories
 from gradwitness.capture.sparse import dense, is_sparse, version
-from gradwitness.capture.storages import Draft, Memories, drop, keep_copies, keep_copy, look
+from gradwitness.capture.storages import Draft, drop, keep_copies, keep_copy
 from gradwitness.tape import Layout
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from gradwitness.capture.storages import Key, Storage
+    from gradwitness.capture.memories import Key
+    from gradwitness.capture.storages import Storage
     from gradwitness.tape import Value
 
 
@@ -141,10 +143,7 @@ class ValueStore:
     def lend(self, tensor: torch.Tensor, *, within: bool = False) -> None:
         """Copy the values of a tensor's memory, now and later: it may change unseen."""
         if is_plain(tensor):
-            storage = self._memories.of(tensor) or self._memories.new(tensor)
-            storage.lend(within=within)
-            # Of memory without values nothing is held.
-            storage.forget()
+            self._memories.lend(tensor, within=within)
 
     def in_flight(self, tensor: torch.Tensor, is_done: Callable[[], bool]) -> None:
         """Leave a tensor's value unread until what fills its memory is done."""
@@ -236,7 +235,7 @@ class ValueStore:
             if draft.layout is not None and draft.layout.storage in storages:
                 lying[draft.layout.storage].append(draft)
         for number, drafts in lying.items():
-            look(self._in_order[number])
+            self._memories.look(self._in_order[number])
             keep_copies(drafts, self._in_order[number].bytes)
 
     def storage(self, value: int) -> int | None:
@@ -320,7 +319,7 @@ class ValueStore:
         if draft.layout is not None and draft.array is not None and not draft.copied:
             storage = self._in_order[draft.layout.storage]
             if storage.filling or storage.has_moved():
-                look(storage)
+                self._memories.look(storage)
         return draft.shown or draft.value(number)
 
     def _forget(self, tensor: torch.Tensor) -> None:
@@ -381,7 +380,7 @@ class ValueStore:
             return storage
         storage = storage or self._memories.new(tensor)
         if storage.memory is None:
-            storage.take(tensor)
+            self._memories.take(storage, tensor)
         _, first, strides, *_, conjugated, negative = key
         offset = int(first)
         draft.layout = Layout(storage.number, offset, strides)
