@@ -11,6 +11,7 @@ import torch
 
 import gradwitness as gw
 from gradwitness import Verdict
+from gradwitness.capture import storages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -322,7 +323,7 @@ def test_what_was_saved_of_memory_written_to_as_another_storage(depth: str, keep
 def test_a_recording_of_memory_that_moved_to_where_torch_copied_it(tmp_path: Path) -> None:
     w = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
     with gw.watch(keep=None) as witness:
-        w.detach().share_memory_()
+        w.detach().share_memory_()  # type: ignore[no-untyped-call]
         back(w * w)
         w.detach().numpy()[:] *= 0.5
         back(w * w)
@@ -331,3 +332,73 @@ def test_a_recording_of_memory_that_moved_to_where_torch_copied_it(tmp_path: Pat
     witness.save(tmp_path / "tape.npz")
     for tape in (witness.tape, gw.load_tape(tmp_path / "tape.npz")):
         assert gw.judge(tape).verdict is Verdict.AGREES
+
+
+MADE: dict[str, Callable[[Any], torch.Tensor]] = {
+    "from_numpy": torch.from_numpy,
+    "as_tensor": torch.as_tensor,
+    "asarray": torch.asarray,
+    "dlpack": torch.from_dlpack,
+    "frombuffer": lambda array: torch.frombuffer(array.data, dtype=torch.float32).view(4, 2),
+}
+PICKED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "whole": lambda x: x,
+    "rows": lambda x: x[:4],
+    "transposed": lambda x: x.T.contiguous().T,
+    "index_select": lambda x: x.index_select(0, torch.arange(len(x))),
+}
+large = pytest.mark.parametrize("is_large", [False, True])
+
+
+@pytest.fixture
+def few_are_copied(monkeypatch: pytest.MonkeyPatch, *, is_large: bool) -> None:
+    if is_large:
+        monkeypatch.setattr(storages, "_LARGE", 16)
+
+
+@depths
+@kept
+@large
+@pytest.mark.usefixtures("few_are_copied")
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+@pytest.mark.parametrize("pick", PICKED.values(), ids=PICKED)
+@pytest.mark.parametrize("before", [False, True])
+def test_a_batch_filled_anew_in_the_array_that_it_was_made_of(
+    depth: str, keep: Any, made: Any, pick: Any, *, before: bool
+) -> None:
+    w, array = torch.ones(2, 3, requires_grad=True), np.zeros((4, 2), np.float32)
+    given = made(array)
+    with gw.watch(depth=depth, keep=keep) as witness:
+        x = given if before else made(array)
+        for number in (1, 2, 3):
+            array[:] = number
+            back(pick(x) @ w)
+    # 4 (1 + 2 + 3), the sum of each batch's column.
+    assert torch.equal(gradient(w), torch.full((2, 3), 24.0))
+    assert witness.verdict is Verdict.AGREES, witness.report
+    if keep is None:
+        assert gw.judge(witness.tape).verdict is not Verdict.DISAGREES
+
+
+@depths
+@kept
+@large
+@pytest.mark.usefixtures("few_are_copied")
+@pytest.mark.parametrize("written", [False, True])
+def test_a_batch_overwritten_in_its_array_before_the_backward(
+    depth: str, keep: Any, *, is_large: bool, written: bool
+) -> None:
+    w, array = torch.ones(2, 3, requires_grad=True), np.ones((4, 2), np.float32)
+    with gw.watch(depth=depth, keep=keep) as witness:
+        result = torch.from_numpy(array) @ w
+        if written:
+            array[:] = 0.5
+        back(result)
+    # A column's sum is 4 in the forward pass, and 2 later.
+    assert torch.equal(gradient(w), torch.full((2, 3), 2.0 if written else 4.0))
+    if written and is_large:
+        # Without a copy, only what the judge still has of the forward pass can tell.
+        assert witness.verdict is not Verdict.AGREES, witness.report
+    else:
+        expected = Verdict.DISAGREES if written else Verdict.AGREES
+        assert witness.verdict is expected, witness.report

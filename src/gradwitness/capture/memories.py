@@ -10,9 +10,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from gradwitness.capture.arrays import address
 from gradwitness.capture.places import Places
 from gradwitness.capture.sparse import version
-from gradwitness.capture.storages import Storage, drop
+from gradwitness.capture.storages import Storage, drop, keep_copies
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gradwitness.capture.storages import Draft
+
     # Where a tensor lies in memory, and how its numbers lie there.
     Key: TypeAlias = tuple[Any, ...]
 
@@ -35,6 +39,7 @@ class Memories:
         self._without: Any = WeakTensorKeyDictionary()
         # Where memory lies that may be several storages', and all: as many as were asked about.
         self._common, self._places, self._placed = Places(), Places(), 0
+        self._borrowed: list[Storage] = []
         lengths: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.once = lengths.setdefault
 
@@ -55,6 +60,8 @@ class Memories:
         storage.take(tensor)
         self._by_address[storage.address] = storage
         self.in_order.append(storage)
+        if storage.borrowed:
+            self._borrowed.append(storage)
         self._compare(storage, is_common=storage.foreign)
         return storage
 
@@ -71,6 +78,14 @@ class Memories:
         storage.lend(within=within)
         # Of memory without values nothing is held.
         storage.forget()
+
+    def confirm(self) -> None:
+        """Drop the values without a copy that were read, and whose numbers have changed."""
+        self._borrowed = [storage for storage in self._borrowed if storage.is_alive()]
+        for storage in self._borrowed:
+            for draft in storage.drafts:
+                if draft.whole:
+                    draft.confirm()
 
     def look(self, storage: Storage) -> None:
         """Drop the values of a storage that the program has resized unseen."""
@@ -95,7 +110,7 @@ class Memories:
             self._common.add(storage)
             others = self._places.over(storage)
         for one in (storage, *others) if others else ():
-            if not one.lent:
+            if one.borrowed or not one.lent:
                 one.lend(within=False)
 
     def key(self, tensor: torch.Tensor, storage: Storage | None) -> Key:
@@ -118,3 +133,14 @@ class Memories:
         alive = [s for s in self.in_order if s.memory is not None]
         # One use is this store's.
         return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
+
+    def own(self, storages: set[int], values: Iterable[Draft]) -> None:
+        """Copy the values in some storages, including views."""
+        lying: dict[int, list[Draft]] = {number: [] for number in storages}
+        for draft in values:
+            if draft.layout is not None and draft.layout.storage in storages:
+                lying[draft.layout.storage].append(draft)
+        for number, drafts in lying.items():
+            self.look(self.in_order[number])
+            self.in_order[number].confirm()
+            keep_copies(drafts, self.in_order[number].bytes)

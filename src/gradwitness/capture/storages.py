@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Values of one memory that are compared with what is written, and steps of one comparison.
 _FEW, _WORK = 8, 1000
+# More bytes of a value are not copied each time that others might change them.
+_LARGE = 2**24
 _FREE: Callable[[int], None] = torch.UntypedStorage._free_weak_ref
 
 
@@ -53,6 +55,8 @@ class Draft:
     # The checksum of numbers whose memory others may change, and whether it was seen to differ.
     mark: int | None = None
     overwritten: bool = False
+    # Whether more than a few of its numbers were read.
+    whole: bool = False
 
     def put(self, array: NDArray[np.generic] | None, *, copied: bool = False) -> None:
         """Set the array, in memory that the program may overwrite or in its own."""
@@ -71,12 +75,25 @@ class Draft:
         self.put(None)
         self.released = True
 
-    def is_stale(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor's memory, which others may change, may hold other numbers by now."""
+    def confirm(self) -> None:
+        """Be without an array if, of memory without a copy, the numbers are others by now."""
+        array = None if self.copied or self.mark is None else self.array
+        if array is not None and _mark(array) != self.mark:
+            self.lose()
+            self.overwritten = self.released = True
+
+    def is_stale(self, tensor: torch.Tensor, *, picks: bool = False) -> bool:
+        """Whether a tensor's memory, which others may change, may hold other numbers by now.
+
+        An operation that only ``picks`` some of very many numbers makes a value of its own.
+        """
         if self.mark is None:
             return self.released
+        if picks and not self.copied:
+            return False
+        self.whole = True
         now = handed_over(tensor)
-        return now is not None and checksum(now) != self.mark
+        return now is not None and _mark(now) != self.mark
 
     def is_start(self, *, saved: bool, sent: bool) -> bool:
         """Whether a replay takes it from the record: it was made neither in the block nor a pass.
@@ -128,10 +145,12 @@ class Storage:
     epoch: int = 0
     drafts: tuple[Draft, ...] = ()
     # Whether others may change it unseen; and whether the forward of a custom function let them.
-    # What is not torch's own memory may be another storage's, too.
-    foreign: bool = False
     lent: bool = False
     within: bool = False
+    # Whether it is not torch's own, so that it may be another storage's; and whether none but who
+    # gave it to torch is known to have it.
+    foreign: bool = False
+    borrowed: bool = False
     # For each collective that fills it: whether it is done; and the values not read before.
     filling: tuple[Callable[[], bool], ...] = ()
     waiting: tuple[tuple[Draft, torch.Tensor], ...] = ()
@@ -142,6 +161,8 @@ class Storage:
         # Whoever else has the object may resize it.
         self.lent = self.lent or sys.getrefcount(memory) > _ALONE
         self.hold(memory)
+        if self.foreign and not self.lent:
+            self.lent = self.borrowed = True
 
     def hold(self, memory: torch.UntypedStorage) -> None:
         """Hold the memory, where it lies now."""
@@ -205,14 +226,25 @@ class Storage:
     def lend(self, *, within: bool) -> None:
         """Keep copies, now and later: others may resize this memory, or write to it."""
         self.within = within
-        if not self.lent:
-            self.lent = True
+        if self.borrowed or not self.lent:
+            self.confirm()
+            self.lent, self.borrowed = True, False
             for draft in self.drafts:
                 self._own(draft)
 
+    def confirm(self) -> None:
+        """Drop the values without a copy whose numbers have changed."""
+        for draft in self.drafts if self.borrowed else ():
+            draft.confirm()
+
     def _own(self, draft: Draft) -> None:
-        keep_copy(draft)
-        draft.mark = None if draft.array is None else checksum(draft.array)
+        if self.borrowed and draft.array is not None and draft.array.nbytes > _LARGE:
+            if draft.mark is not None:
+                # It was released in the meantime.
+                return
+        else:
+            keep_copy(draft)
+        draft.mark = None if draft.array is None else _mark(draft.array)
 
     def wait(self, draft: Draft, tensor: torch.Tensor) -> None:
         """Leave a value unread for now."""
@@ -243,6 +275,12 @@ def drop(storage: Storage) -> None:
     storage.drafts = ()
     storage.waiting = ()
     storage.epoch += 1
+
+
+def _mark(array: NDArray[np.generic]) -> int:
+    """Return a checksum of numbers in the order in which they lie: a transpose is not copied."""
+    transposed = not is_distant(array) and array.flags.f_contiguous
+    return checksum(array.T if transposed else array)
 
 
 def _apart(draft: Draft, memory: NDArray[np.uint8], written: NDArray[np.generic]) -> bool:
