@@ -338,7 +338,7 @@ MADE: dict[str, Callable[[Any], torch.Tensor]] = {
     "from_numpy": torch.from_numpy,
     "as_tensor": torch.as_tensor,
     "asarray": torch.asarray,
-    "dlpack": torch.from_dlpack,
+    "dlpack": torch.utils.dlpack.from_dlpack,
     "frombuffer": lambda array: torch.frombuffer(array.data, dtype=torch.float32).view(4, 2),
 }
 PICKED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -347,25 +347,20 @@ PICKED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "transposed": lambda x: x.T.contiguous().T,
     "index_select": lambda x: x.index_select(0, torch.arange(len(x))),
 }
-large = pytest.mark.parametrize("is_large", [False, True])
-
-
-@pytest.fixture
-def few_are_copied(monkeypatch: pytest.MonkeyPatch, *, is_large: bool) -> None:
-    if is_large:
-        monkeypatch.setattr(storages, "_LARGE", 16)
+# The bytes of a value that is not copied.
+large = pytest.mark.parametrize("bound", [16, 2**24])
 
 
 @depths
 @kept
 @large
-@pytest.mark.usefixtures("few_are_copied")
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)
 @pytest.mark.parametrize("pick", PICKED.values(), ids=PICKED)
 @pytest.mark.parametrize("before", [False, True])
 def test_a_batch_filled_anew_in_the_array_that_it_was_made_of(
-    depth: str, keep: Any, made: Any, pick: Any, *, before: bool
+    monkeypatch: Any, depth: str, keep: Any, made: Any, pick: Any, bound: int, *, before: bool
 ) -> None:
+    monkeypatch.setattr(storages, "_LARGE", bound)
     w, array = torch.ones(2, 3, requires_grad=True), np.zeros((4, 2), np.float32)
     given = made(array)
     with gw.watch(depth=depth, keep=keep) as witness:
@@ -383,11 +378,11 @@ def test_a_batch_filled_anew_in_the_array_that_it_was_made_of(
 @depths
 @kept
 @large
-@pytest.mark.usefixtures("few_are_copied")
 @pytest.mark.parametrize("written", [False, True])
 def test_a_batch_overwritten_in_its_array_before_the_backward(
-    depth: str, keep: Any, *, is_large: bool, written: bool
+    monkeypatch: Any, depth: str, keep: Any, bound: int, *, written: bool
 ) -> None:
+    monkeypatch.setattr(storages, "_LARGE", bound)
     w, array = torch.ones(2, 3, requires_grad=True), np.ones((4, 2), np.float32)
     with gw.watch(depth=depth, keep=keep) as witness:
         result = torch.from_numpy(array) @ w
@@ -396,7 +391,7 @@ def test_a_batch_overwritten_in_its_array_before_the_backward(
         back(result)
     # A column's sum is 4 in the forward pass, and 2 later.
     assert torch.equal(gradient(w), torch.full((2, 3), 2.0 if written else 4.0))
-    if written and is_large:
+    if written and bound == 16:
         # Without a copy, only what the judge still has of the forward pass can tell.
         assert witness.verdict is not Verdict.AGREES, witness.report
     else:
