@@ -11,6 +11,7 @@ import torch
 
 import gradwitness as gw
 from gradwitness import Verdict
+from gradwitness.capture import storages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -270,3 +271,129 @@ def test_memory_of_no_recorded_value_is_not_held() -> None:
         assert torch.UntypedStorage._expired(Double.scratch)
     torch.UntypedStorage._free_weak_ref(Double.scratch)  # type: ignore[no-untyped-call]
     assert witness.verdict is Verdict.AGREES
+
+
+ALIKE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "dlpack": torch.utils.dlpack.from_dlpack,
+    "from_numpy": lambda tensor: torch.from_numpy(tensor.numpy()),
+    "a part": lambda tensor: torch.from_numpy(tensor.numpy()[1:]),
+    "at third hand": lambda tensor: torch.utils.dlpack.from_dlpack(
+        torch.from_numpy(tensor.numpy())
+    ),
+}
+
+
+@depths
+@kept
+@pytest.mark.parametrize("alike", ALIKE)
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("reads_second", [False, True])
+def test_two_storages_of_one_memory(
+    depth: str, keep: Any, alike: str, *, before: bool, reads_second: bool
+) -> None:
+    w, first = torch.tensor([1.0, -2.0, 3.0], requires_grad=True), torch.ones(3)
+    given = ALIKE[alike](first)
+    with gw.watch(depth=depth, keep=keep) as witness:
+        second = given if before else ALIKE[alike](first)
+        read, written = (second, first) if reads_second else (first, second)
+        back(read * w[-read.numel() :])
+        written.mul_(5)
+        back(read * w[-read.numel() :])
+    assert witness.verdict is Verdict.AGREES, witness.report
+    # 1 from each, then 5: the first number is no part of the part.
+    other = 6.0 if alike != "a part" else 0.0 if reads_second else 2.0
+    assert torch.equal(gradient(w), torch.tensor([other, 6.0, 6.0]))
+
+
+@depths
+@kept
+def test_what_was_saved_of_memory_written_to_as_another_storage(depth: str, keep: Any) -> None:
+    w, first = torch.tensor([1.0, -2.0, 3.0], requires_grad=True), torch.ones(3)
+    with gw.watch(depth=depth, keep=keep) as witness:
+        second = torch.utils.dlpack.from_dlpack(first)
+        result = second * w
+        first.mul_(5)
+        back(result)
+    # The forward pass multiplied by 1.
+    assert torch.equal(gradient(w), torch.full((3,), 5.0))
+    assert witness.verdict is Verdict.DISAGREES, witness.report
+    assert kinds(witness) == [OVERWRITTEN]
+
+
+def test_a_recording_of_memory_that_moved_to_where_torch_copied_it(tmp_path: Path) -> None:
+    w = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    with gw.watch(keep=None) as witness:
+        w.detach().share_memory_()  # type: ignore[no-untyped-call]
+        back(w * w)
+        w.detach().numpy()[:] *= 0.5
+        back(w * w)
+    # 2 w, and half of it.
+    assert torch.equal(gradient(w), torch.tensor([3.0, -6.0, 9.0]))
+    witness.save(tmp_path / "tape.npz")
+    for tape in (witness.tape, gw.load_tape(tmp_path / "tape.npz")):
+        assert gw.judge(tape).verdict is Verdict.AGREES
+
+
+MADE: dict[str, Callable[[Any], torch.Tensor]] = {
+    "from_numpy": torch.from_numpy,
+    "as_tensor": torch.as_tensor,
+    "asarray": torch.asarray,
+    "dlpack": torch.utils.dlpack.from_dlpack,
+    "frombuffer": lambda array: torch.frombuffer(array.data, dtype=torch.float32).view(4, 2),
+}
+PICKED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "whole": lambda x: x,
+    "rows": lambda x: x[:4],
+    "transposed": lambda x: x.T.contiguous().T,
+    "index_select": lambda x: x.index_select(0, torch.arange(len(x))),
+}
+# The bytes of a value that is not copied.
+large = pytest.mark.parametrize("bound", [16, 2**24])
+
+
+@depths
+@kept
+@large
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+@pytest.mark.parametrize("pick", PICKED.values(), ids=PICKED)
+@pytest.mark.parametrize("before", [False, True])
+def test_a_batch_filled_anew_in_the_array_that_it_was_made_of(
+    monkeypatch: Any, depth: str, keep: Any, made: Any, pick: Any, bound: int, *, before: bool
+) -> None:
+    monkeypatch.setattr(storages, "_LARGE", bound)
+    w, array = torch.ones(2, 3, requires_grad=True), np.zeros((4, 2), np.float32)
+    given = made(array)
+    with gw.watch(depth=depth, keep=keep) as witness:
+        x = given if before else made(array)
+        for number in (1, 2, 3):
+            array[:] = number
+            back(pick(x) @ w)
+    # 4 (1 + 2 + 3), the sum of each batch's column.
+    assert torch.equal(gradient(w), torch.full((2, 3), 24.0))
+    assert witness.verdict is Verdict.AGREES, witness.report
+    if keep is None:
+        assert gw.judge(witness.tape).verdict is not Verdict.DISAGREES
+
+
+@depths
+@kept
+@large
+@pytest.mark.parametrize("written", [False, True])
+def test_a_batch_overwritten_in_its_array_before_the_backward(
+    monkeypatch: Any, depth: str, keep: Any, bound: int, *, written: bool
+) -> None:
+    monkeypatch.setattr(storages, "_LARGE", bound)
+    w, array = torch.ones(2, 3, requires_grad=True), np.ones((4, 2), np.float32)
+    with gw.watch(depth=depth, keep=keep) as witness:
+        result = torch.from_numpy(array) @ w
+        if written:
+            array[:] = 0.5
+        back(result)
+    # A column's sum is 4 in the forward pass, and 2 later.
+    assert torch.equal(gradient(w), torch.full((2, 3), 2.0 if written else 4.0))
+    if written and bound == 16:
+        # Without a copy, only what the judge still has of the forward pass can tell.
+        assert witness.verdict is not Verdict.AGREES, witness.report
+    else:
+        expected = Verdict.DISAGREES if written else Verdict.AGREES
+        assert witness.verdict is expected, witness.report

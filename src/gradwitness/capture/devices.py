@@ -126,7 +126,7 @@ def computing() -> AbstractContextManager[Any]:
 def copied(array: Any) -> Any:
     """Return a copy of an array that is about to be overwritten, where it lives."""
     if not is_distant(array):
-        copy = array.copy()
+        copy = array.copy(order="K")
         copy.flags.writeable = False
         return copy
     with computing():

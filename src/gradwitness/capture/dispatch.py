@@ -312,7 +312,9 @@ class DispatchRecorder(Mode):
         return argument if as_it_is else str(argument)
 
     def _operand(self, begun: _Begun, tensor: torch.Tensor) -> Ref:
-        number = self._values.of(tensor)
+        # What has a gradient is judged later, by the numbers it has now.
+        picks = begun.operation.picks and not tensor.requires_grad
+        number = self._values.of(tensor, picks=picks)
         begun.operands.append(number)
         if begun.graded and tensor._base is not None and self._values.taken(tensor):
             # The call that made the view is written down when a backward pass meets its node.

@@ -13,6 +13,13 @@ from gradwitness.tape import COLLECTIVES
 _BATCH_NORM = torch.ops.aten.native_batch_norm.default
 _COPY = torch.ops.aten.copy_.default
 _RESIZE = "inductor.resize_storage_bytes_.default"
+_PICKS = {
+    torch.ops.aten.embedding.default,
+    torch.ops.aten.gather.default,
+    torch.ops.aten.index.Tensor,
+    torch.ops.aten.index_select.default,
+    torch.ops.aten.take.default,
+}
 
 _COUNTS = torch._C.DispatchKey.ADInplaceOrView
 _LAZY = (
@@ -69,6 +76,8 @@ class Operation:
         Whether it writes to the elements of its first argument, and neither resizes nor moves it.
     is_peculiar : bool
         Whether more is to be known of a call than its schema says.
+    picks : bool
+        Whether it reads no number that its result has not, and perhaps few of its operand's.
     """
 
     func: Any
@@ -80,6 +89,7 @@ class Operation:
     may_write: bool
     is_in_place: bool
     is_peculiar: bool
+    picks: bool
 
     def arguments(self, args: Any, kwargs: Any) -> dict[str, Any]:
         """Return the arguments of a call by name, defaults filled in."""
@@ -115,7 +125,14 @@ def _read(func: Any) -> Operation:
         is_undeclared or func._schema.is_mutable,
         _is_in_place(func, name, parameters),
         is_undeclared or func in CONVOLUTIONS,
+        func in _PICKS or _is_view(func),
     )
+
+
+def _is_view(func: Any) -> bool:
+    """Whether a result is an argument's memory, and nothing is written there."""
+    aliases = [argument.alias_info for argument in func._schema.arguments]
+    return any(alias is not None and not alias.is_write for alias in aliases)
 
 
 def _is_in_place(func: Any, name: str, parameters: tuple[Parameter, ...]) -> bool:

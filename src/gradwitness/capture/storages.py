@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from gradwitness.capture.arrays import address, bytes_at, is_mirrored, lying_in, whereabouts
+from gradwitness.capture.arrays import bytes_at, is_mirrored, lying_in, whereabouts
 from gradwitness.capture.devices import checksum, copied, handed_over
-from gradwitness.capture.sparse import version
 from gradwitness.engine.distant import at_hand, is_distant
 from gradwitness.engine.floats import is_inexact
 from gradwitness.tape import Value
@@ -24,13 +22,12 @@ if TYPE_CHECKING:
 
     from gradwitness.tape import Layout
 
-    # Where a tensor lies in memory, and how its numbers lie there.
-    Key: TypeAlias = tuple[Any, ...]
-
 # Values of one memory that are compared with what is written; and the steps of one comparison, of
 # which NumPy's types know none and all.
 _FEW = 8
 _WORK: Any = 1000
+# More bytes of a value are not copied each time that others might change them.
+_LARGE = 2**24
 _FREE: Callable[[int], None] = torch.UntypedStorage._free_weak_ref
 
 
@@ -60,6 +57,8 @@ class Draft:
     # The checksum of numbers whose memory others may change, and whether it was seen to differ.
     mark: int | None = None
     overwritten: bool = False
+    # Whether more than a few of its numbers were read.
+    whole: bool = False
 
     def put(self, array: NDArray[np.generic] | None, *, copied: bool = False) -> None:
         """Set the array, in memory that the program may overwrite or in its own."""
@@ -78,12 +77,25 @@ class Draft:
         self.put(None)
         self.released = True
 
-    def is_stale(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor's memory, which others may change, may hold other numbers by now."""
+    def confirm(self) -> None:
+        """Be without an array if, of memory without a copy, the numbers are others by now."""
+        array = None if self.copied or self.mark is None else self.array
+        if array is not None and _mark(array) != self.mark:
+            self.lose()
+            self.overwritten = self.released = True
+
+    def is_stale(self, tensor: torch.Tensor, *, picks: bool = False) -> bool:
+        """Whether a tensor's memory, which others may change, may hold other numbers by now.
+
+        An operation that only ``picks`` some of very many numbers makes a value of its own.
+        """
         if self.mark is None:
             return self.released
+        if picks and not self.copied:
+            return False
+        self.whole = True
         now = handed_over(tensor)
-        return now is not None and checksum(now) != self.mark
+        return now is not None and _mark(now) != self.mark
 
     def is_start(self, *, saved: bool, sent: bool) -> bool:
         """Whether a replay takes it from the record: it was made neither in the block nor a pass.
@@ -137,6 +149,10 @@ class Storage:
     # Whether others may change it unseen; and whether the forward of a custom function let them.
     lent: bool = False
     within: bool = False
+    # Whether it is not torch's own, so that it may be another storage's; and whether none but who
+    # gave it to torch is known to have it.
+    foreign: bool = False
+    borrowed: bool = False
     # For each collective that fills it: whether it is done; and the values not read before.
     filling: tuple[Callable[[], bool], ...] = ()
     waiting: tuple[tuple[Draft, torch.Tensor], ...] = ()
@@ -147,11 +163,20 @@ class Storage:
         # Whoever else has the object may resize it.
         self.lent = self.lent or sys.getrefcount(memory) > _ALONE
         self.hold(memory)
+        if self.foreign and not self.lent:
+            self.lent = self.borrowed = True
 
     def hold(self, memory: torch.UntypedStorage) -> None:
         """Hold the memory, where it lies now."""
         self.memory, self.address, self.extent = memory, memory._cdata, whereabouts(memory)
         self.bytes = bytes_at(memory, self.extent)
+        self.foreign = not memory.resizable()
+
+    def is_alive(self) -> bool:
+        """Whether somebody still holds the memory."""
+        if self.memory is not None:
+            return True
+        return self.weak is not None and not torch.UntypedStorage._expired(self.weak)
 
     @property
     def nbytes(self) -> int:
@@ -203,14 +228,25 @@ class Storage:
     def lend(self, *, within: bool) -> None:
         """Keep copies, now and later: others may resize this memory, or write to it."""
         self.within = within
-        if not self.lent:
-            self.lent = True
+        if self.borrowed or not self.lent:
+            self.confirm()
+            self.lent, self.borrowed = True, False
             for draft in self.drafts:
                 self._own(draft)
 
+    def confirm(self) -> None:
+        """Drop the values without a copy whose numbers have changed."""
+        for draft in self.drafts if self.borrowed else ():
+            draft.confirm()
+
     def _own(self, draft: Draft) -> None:
-        keep_copy(draft)
-        draft.mark = None if draft.array is None else checksum(draft.array)
+        if self.borrowed and draft.array is not None and draft.array.nbytes > _LARGE:
+            if draft.mark is not None:
+                # It was released in the meantime.
+                return
+        else:
+            keep_copy(draft)
+        draft.mark = None if draft.array is None else _mark(draft.array)
 
     def wait(self, draft: Draft, tensor: torch.Tensor) -> None:
         """Leave a value unread for now."""
@@ -233,75 +269,6 @@ class Storage:
         self.waiting = ()
 
 
-class Memories:
-    """The pieces of memory in which a program's tensors lie.
-
-    Attributes
-    ----------
-    in_order : list of Storage
-        By number.
-    once : callable
-        Returns the one object that stands for a shape, or strides, given twice: a program has few,
-        and Python's collector looks at each.
-    """
-
-    def __init__(self) -> None:
-        self.in_order: list[Storage] = []
-        self._by_address: dict[int, Storage] = {}
-        self._without: Any = WeakTensorKeyDictionary()
-        lengths: dict[tuple[int, ...], tuple[int, ...]] = {}
-        self.once = lengths.setdefault
-
-    def of(self, tensor: torch.Tensor) -> Storage | None:
-        """Return the storage of a tensor, if known, after a check for resizing."""
-        try:
-            at = -1 if tensor.is_nested else tensor.untyped_storage()._cdata
-        except (NotImplementedError, RuntimeError):
-            return None
-        storage = self._by_address.get(at)
-        if storage is not None and (storage.filling or storage.has_moved()):
-            look(storage)
-        return storage
-
-    def new(self, tensor: torch.Tensor) -> Storage:
-        """Return the storage of a tensor, which is not known."""
-        storage = Storage(len(self.in_order))
-        storage.take(tensor)
-        self._by_address[storage.address] = storage
-        self.in_order.append(storage)
-        return storage
-
-    def key(self, tensor: torch.Tensor, storage: Storage | None) -> Key:
-        """Return what tensors share that are one value, until their memory is written to."""
-        at = address(tensor) if storage is None else storage.address
-        if at == -1:
-            return (self._without.setdefault(tensor, object()),)
-        once, first = self.once, tensor.storage_offset()
-        shape, strides = tuple(tensor.shape), tensor.stride()
-        shape, strides = once(shape, shape), once(strides, strides)
-        return (at, first, strides, shape, tensor.dtype, tensor.is_conj(), tensor.is_neg())
-
-    def epoch(self, tensor: torch.Tensor) -> int:
-        """Return how often a tensor's memory was written to."""
-        storage = self.of(tensor)
-        return version(tensor) if storage is None else storage.epoch
-
-    def shared(self) -> set[int]:
-        """Return the storages that others hold, too: and may resize."""
-        alive = [s for s in self.in_order if s.memory is not None]
-        # One use is this store's.
-        return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
-
-
-def look(storage: Storage) -> None:
-    """Drop the values of a storage that the program has resized unseen."""
-    if storage.filling:
-        storage.settle()
-    if storage.has_moved():
-        drop(storage)
-        storage.hold(storage.memory)
-
-
 def drop(storage: Storage) -> None:
     """Drop the values of a storage that were not copied before its memory changed."""
     for draft in storage.drafts:
@@ -310,6 +277,12 @@ def drop(storage: Storage) -> None:
     storage.drafts = ()
     storage.waiting = ()
     storage.epoch += 1
+
+
+def _mark(array: NDArray[np.generic]) -> int:
+    """Return a checksum of numbers in the order in which they lie: a transpose is not copied."""
+    transposed = not is_distant(array) and array.flags.f_contiguous
+    return checksum(array.T if transposed else array)
 
 
 def _apart(draft: Draft, memory: NDArray[np.uint8], written: NDArray[np.generic]) -> bool:

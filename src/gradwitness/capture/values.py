@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from gradwitness.capture.arrays import dtype_name, is_plain, lying_in, shape_of
 from gradwitness.capture.balance import Balance
 from gradwitness.capture.known import Known, Past, history, identity
+from gradwitness.capture.memories import Memories
 from gradwitness.capture.sparse import dense, is_sparse, version
-from gradwitness.capture.storages import Draft, Memories, drop, keep_copies, keep_copy, look
+from gradwitness.capture.storages import Draft, drop, keep_copy
 from gradwitness.tape import Layout
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from gradwitness.capture.storages import Key, Storage
+    from gradwitness.capture.memories import Key
+    from gradwitness.capture.storages import Storage
     from gradwitness.tape import Value
 
 
@@ -64,8 +66,8 @@ class ValueStore:
             draft.is_now(draft.name, leaf=True)
         return number
 
-    def of(self, tensor: torch.Tensor) -> int:
-        """Return the current number of a tensor; a new tensor gets one."""
+    def of(self, tensor: torch.Tensor, *, picks: bool = False) -> int:
+        """Return the current number of a tensor, for an operation; a new tensor gets one."""
         storage = self._memories.of(tensor)
         epoch = version(tensor) if storage is None else storage.epoch
         known = self._by_object.get(id(tensor))
@@ -83,9 +85,11 @@ class ValueStore:
             key = self._memories.key(tensor, storage)
             number = self._by_key.get(key, -1)
             if number < 0 or self.drafts[number].epoch != epoch:
-                return self._new(tensor, storage, key)
+                number = self._new(tensor, storage, key)
+                self.drafts[number].whole = not picks
+                return number
             draft = self.drafts[number]
-        if storage is not None and storage.lent and draft.is_stale(tensor):
+        if storage is not None and storage.lent and draft.is_stale(tensor, picks=picks):
             return self._renew(tensor, storage, number)
         if met and draft.objects:
             return number
@@ -100,6 +104,7 @@ class ValueStore:
 
     def met(self, tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
         """Look at those tensors that are known, before something asks which values they hold."""
+        self._memories.confirm()
         listed = [*tensors]
         for tensor in listed:
             if id(tensor) in self._by_object:
@@ -123,6 +128,7 @@ class ValueStore:
         storage = self._memories.of(tensor)
         if storage is None:
             return
+        storage.confirm()
         self._remember_of(tensor if tensor._base is None else tensor._base, storage)
         left = storage.beside(tensor) if in_place else ()
         for draft in storage.drafts:
@@ -141,10 +147,7 @@ class ValueStore:
     def lend(self, tensor: torch.Tensor, *, within: bool = False) -> None:
         """Copy the values of a tensor's memory, now and later: it may change unseen."""
         if is_plain(tensor):
-            storage = self._memories.of(tensor) or self._memories.new(tensor)
-            storage.lend(within=within)
-            # Of memory without values nothing is held.
-            storage.forget()
+            self._memories.lend(tensor, within=within)
 
     def in_flight(self, tensor: torch.Tensor, is_done: Callable[[], bool]) -> None:
         """Leave a tensor's value unread until what fills its memory is done."""
@@ -231,13 +234,7 @@ class ValueStore:
 
     def own(self, storages: set[int]) -> None:
         """Copy the values in some storages, including views."""
-        lying: dict[int, list[Draft]] = {number: [] for number in storages}
-        for draft in self.drafts:
-            if draft.layout is not None and draft.layout.storage in storages:
-                lying[draft.layout.storage].append(draft)
-        for number, drafts in lying.items():
-            look(self._in_order[number])
-            keep_copies(drafts, self._in_order[number].bytes)
+        self._memories.own(storages, self.drafts)
 
     def storage(self, value: int) -> int | None:
         """Return the number of a value's storage."""
@@ -320,7 +317,7 @@ class ValueStore:
         if draft.layout is not None and draft.array is not None and not draft.copied:
             storage = self._in_order[draft.layout.storage]
             if storage.filling or storage.has_moved():
-                look(storage)
+                self._memories.look(storage)
         return draft.shown or draft.value(number)
 
     def _forget(self, tensor: torch.Tensor) -> None:
@@ -359,6 +356,7 @@ class ValueStore:
                 storage.within = False
             self.before_write(tensor)
         new = self._new(tensor, storage, self._memories.key(tensor, storage))
+        self.drafts[new].whole = True
         self._origins[new] = self.origin(number)
         return new
 
@@ -381,7 +379,7 @@ class ValueStore:
             return storage
         storage = storage or self._memories.new(tensor)
         if storage.memory is None:
-            storage.take(tensor)
+            self._memories.take(storage, tensor)
         _, first, strides, *_, conjugated, negative = key
         offset = int(first)
         draft.layout = Layout(storage.number, offset, strides)
