@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 
 _SAVED = "_saved_"
 _COPY_SLICES = "CopySlices"
-
-# The nodes that each value belongs to, or belonged to before a write.
-Owners = dict[int | None, set[Any]]
 
 # Their first result, the row order, is a constant for autograd: not an output of the node.
 _CONSTANT_FIRST = ("aten.linalg_lu.", "aten.lu_unpack.")
@@ -80,22 +76,25 @@ class GraphRecorder:
 
     def _join(self, new: list[int]) -> None:
         self._order.read()
-        histories = list(self._values.histories())
-        owners: Owners = defaultdict(set)
-        for node, _, value in histories:
-            owners[value].add(node)
+        histories = self._values.histories
+        made = histories.read(self._numbers, [self.nodes[number].alive for number in new])
         for number in new:
             draft = self.nodes[number]
             if self._saved:
                 draft.saved = tuple(self._saved_tensors(draft.alive))
-            self._classify(number, draft, owners)
-        self._find_outputs(histories)
+            self._classify(number, draft)
+        self._find_outputs(made)
+        if any(self.nodes[n].kind == Kind.CUSTOM and None in self.nodes[n].outputs for n in new):
+            # A function may have given a history to a tensor that was asked before it ended, or
+            # that it marked as changed.
+            histories.ask_all()
+            self._find_outputs(histories.read(self._numbers, ()))
         for number in new:
             self._complete_function(number)
             self._complete_view(number)
         self._views_are_known()
 
-    def _classify(self, number: int, draft: NodeDraft, owners: Owners) -> None:
+    def _classify(self, number: int, draft: NodeDraft) -> None:
         if draft.name == "AccumulateGrad":
             draft.kind = Kind.ACCUMULATE
             draft.leaf = self._values.leaf(draft.alive.variable)
@@ -104,7 +103,7 @@ class GraphRecorder:
         if isinstance(draft.alive, torch.autograd.function.BackwardCFunction):
             draft.kind = Kind.CUSTOM
         else:
-            draft.call = self._maker(draft, owners)
+            draft.call = self._maker(draft)
         if draft.call is None:
             # Their count is known even if no call is.
             draft.outputs = [None] * len(draft.alive._input_metadata)
@@ -118,7 +117,7 @@ class GraphRecorder:
         first = 1 if maker.op.startswith(_CONSTANT_FIRST) else 0
         draft.outputs = list(maker.outputs[first:])
 
-    def _maker(self, draft: NodeDraft, owners: Owners) -> int | None:
+    def _maker(self, draft: NodeDraft) -> int | None:
         """Return the call that made a node, if it is known.
 
         Each thread counts its nodes itself. So calls of several threads may have the number of a
@@ -131,7 +130,7 @@ class GraphRecorder:
                 if not _may_make(draft.name, maker):
                     continue
                 made = (maker.base,) if draft.name == _COPY_SLICES else maker.outputs
-                nodes = {node for value in made for node in owners.get(value, ())}
+                nodes = {n for value in made for n in self._values.histories.nodes_of(value)}
                 if not nodes or identity(draft.alive) in nodes:
                     found[call] = bool(nodes)
                     break

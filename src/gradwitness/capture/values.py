@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradwitness.capture.arrays import dtype_name, is_plain, lying_in, shape_of
 from gradwitness.capture.balance import Balance
-from gradwitness.capture.known import Known, Past, history, identity
+from gradwitness.capture.known import Histories, Known
 from gradwitness.capture.sparse import dense, is_sparse, version
 from gradwitness.capture.storages import Draft, Memories, drop, keep_copies, keep_copy, look
 from gradwitness.tape import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     import torch
 
@@ -42,7 +42,7 @@ class ValueStore:
         self._by_object: dict[int, Known] = {}
         self._by_key: dict[Key, int] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
-        self._past = Past()
+        self.histories = Histories(self._by_object, self._memories.epoch)
         self._origins: dict[int, int] = {}
 
     def name(self, tensor: torch.Tensor, name: str) -> None:
@@ -176,7 +176,7 @@ class ValueStore:
         """Release the program's tensors; return the storages that others hold: and may resize."""
         self._by_object.clear()
         self._names.clear()
-        self._past = Past()
+        self.histories = Histories({}, self._memories.epoch)
         return self._memories.shared()
 
     def release(self, numbers: Iterable[int]) -> None:
@@ -249,22 +249,6 @@ class ValueStore:
         layouts = [self.drafts[value].layout for value in values if value is not None]
         return {layout.storage for layout in layouts if layout is not None}
 
-    def tensors(self) -> Iterator[tuple[torch.Tensor, int]]:
-        """Yield every known tensor that has a gradient and is unchanged, with its number."""
-        epoch = self._memories.epoch
-        for known in self._by_object.values():
-            tensor = known.tensor()
-            if tensor is not None and tensor.requires_grad and epoch(tensor) == known.epoch:
-                yield tensor, known.value
-
-    def histories(self) -> Iterator[tuple[Any, int, int]]:
-        """Yield the outputs of nodes: the node's identity, output number, value."""
-        yield from self._past
-        for tensor, value in self.tensors():
-            node = history(tensor)
-            if node is not None:
-                yield identity(node), tensor.output_nr, value
-
     def taken(self, tensor: torch.Tensor) -> bool:
         """Note the node of a view that an operation takes; return whether its base was written to.
 
@@ -287,9 +271,8 @@ class ValueStore:
         if tensor is None or not tensor.requires_grad:
             return
         epoch = version(tensor) if storage is None else storage.epoch
-        node = history(tensor) if known.epoch == epoch else None
-        if node is not None:
-            self._past.add(node, tensor.output_nr, known.value)
+        if known.epoch == epoch:
+            self.histories.add(tensor, known.value)
 
     def is_overwritten(self, number: int) -> bool:
         """Whether a value's memory has been written to since."""
@@ -365,6 +348,7 @@ class ValueStore:
     def _meet(self, tensor: torch.Tensor, draft: Draft, number: int, epoch: int) -> Known:
         known, key = Known(number, epoch, tensor), id(tensor)
         self._by_object[key] = known
+        self.histories.fresh[key] = None
         if tensor.requires_grad:
             self.balance.open(tensor)
         draft.objects = (*draft.objects, key)
