@@ -12,10 +12,10 @@ from gradwitness.capture.drafts import CallDraft, NodeDraft
 from gradwitness.capture.known import identity
 from gradwitness.capture.order import CallOrder, Thread
 from gradwitness.rules.registry import node_name
-from gradwitness.tape import Edge, Kind, Ref, Source
+from gradwitness.tape import Edge, Kind, Ref, Source, references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from gradwitness.capture.dispatch import DispatchRecorder
     from gradwitness.capture.values import ValueStore
@@ -84,15 +84,26 @@ class GraphRecorder:
                 draft.saved = tuple(self._saved_tensors(draft.alive))
             self._classify(number, draft)
         self._find_outputs(made)
-        if any(self.nodes[n].kind == Kind.CUSTOM and None in self.nodes[n].outputs for n in new):
-            # A function may have given a history to a tensor that was asked before it ended, or
-            # that it marked as changed.
-            histories.ask_all()
-            self._find_outputs(histories.read(self._numbers, ()))
+        self._values.ask_again(self._after_functions(new))
+        self._find_outputs(histories.read(self._numbers, ()))
         for number in new:
             self._complete_function(number)
             self._complete_view(number)
         self._views_are_known()
+
+    def _after_functions(self, new: list[int]) -> Iterator[int]:
+        """Yield what calls read and made since the first custom function without all its results.
+
+        It may have given a history to a tensor that was asked before it ended.
+        """
+        functions = [self.nodes[n] for n in new if self.nodes[n].kind == Kind.CUSTOM]
+        first = min((d.alive._sequence_nr() for d in functions if None in d.outputs), default=None)
+        if first is None:
+            return
+        for thread in self._order.threads.values():
+            for call in map(self._calls.__getitem__, thread.until(thread.calls[-1], first)):
+                yield from (value for value in call.outputs if value is not None)
+                yield from (n for a in call.arguments.values() for n in references(a))
 
     def _classify(self, number: int, draft: NodeDraft) -> None:
         if draft.name == "AccumulateGrad":

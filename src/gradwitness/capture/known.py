@@ -102,10 +102,6 @@ class Histories:
             self._own(value, node)
         return [told for node in nodes if node in numbers for told in self._of(node)]
 
-    def ask_all(self) -> None:
-        """Ask every tensor again at the next reading."""
-        self.fresh = dict.fromkeys(self._known)
-
     def nodes_of(self, value: int | None) -> tuple[Any, ...]:
         """Return the nodes that a value belongs to, or belonged to before a write."""
         if value is None:
@@ -117,15 +113,11 @@ class Histories:
         """Return the live tensors that nodes made, or add to, in the order of their values."""
         found: dict[int, torch.Tensor] = {}
         for node in nodes:
-            if type(node).__name__ == "AccumulateGrad":
-                keys: tuple[int, ...] = (id(node.variable),)
-            else:
-                keys = self._live.get(identity(node), ())
-            found |= {
-                key: t
-                for key, t in zip(keys, map(self._unchanged, keys), strict=True)
-                if t is not None
-            }
+            adds = type(node).__name__ == "AccumulateGrad"
+            for key in (id(node.variable),) if adds else self._live.get(identity(node), ()):
+                tensor = self._unchanged(key)
+                if tensor is not None:
+                    found[key] = tensor
         return [found[key] for key in sorted(found, key=lambda key: self._known[key].value)]
 
     def tensors(self) -> Iterator[torch.Tensor]:

@@ -104,7 +104,13 @@ class ValueStore:
         for tensor in listed:
             if id(tensor) in self._by_object:
                 self.of(tensor)
+                self.histories.fresh[id(tensor)] = None
         return listed
+
+    def ask_again(self, values: Iterable[int]) -> None:
+        """Ask the tensors of some values for their history once more."""
+        for value in values:
+            self.histories.fresh.update(dict.fromkeys(self.drafts[value].objects))
 
     def origin(self, number: int) -> int:
         """Return the value that a call made, of one that was then written to unseen."""
