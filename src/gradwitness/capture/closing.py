@@ -21,7 +21,7 @@ def closed(values: ValueStore, graph: GraphRecorder, known: list[Unseen]) -> tup
     """
     reduced = {unseen.sweep for unseen in known if unseen.node is None}
     # A leaf made in the block had no gradient then.
-    for tensor, _ in values.tensors():
+    for tensor in values.histories.tensors():
         values.balance.open(tensor, new=True)
     values.balance.verify_all()
     unseen: dict[tuple[int, int | None], Unseen] = {}

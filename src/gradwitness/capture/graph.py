@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -13,19 +12,16 @@ from gradwitness.capture.drafts import CallDraft, NodeDraft
 from gradwitness.capture.known import identity
 from gradwitness.capture.order import CallOrder, Thread
 from gradwitness.rules.registry import node_name
-from gradwitness.tape import Edge, Kind, Ref, Source
+from gradwitness.tape import Edge, Kind, Ref, Source, references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from gradwitness.capture.dispatch import DispatchRecorder
     from gradwitness.capture.values import ValueStore
 
 _SAVED = "_saved_"
 _COPY_SLICES = "CopySlices"
-
-# The nodes that each value belongs to, or belonged to before a write.
-Owners = dict[int | None, set[Any]]
 
 # Their first result, the row order, is a constant for autograd: not an output of the node.
 _CONSTANT_FIRST = ("aten.linalg_lu.", "aten.lu_unpack.")
@@ -80,22 +76,36 @@ class GraphRecorder:
 
     def _join(self, new: list[int]) -> None:
         self._order.read()
-        histories = list(self._values.histories())
-        owners: Owners = defaultdict(set)
-        for node, _, value in histories:
-            owners[value].add(node)
+        histories = self._values.histories
+        made = histories.read(self._numbers, [self.nodes[number].alive for number in new])
         for number in new:
             draft = self.nodes[number]
             if self._saved:
                 draft.saved = tuple(self._saved_tensors(draft.alive))
-            self._classify(number, draft, owners)
-        self._find_outputs(histories)
+            self._classify(number, draft)
+        self._find_outputs(made)
+        self._values.ask_again(self._after_functions(new))
+        self._find_outputs(histories.read(self._numbers, ()))
         for number in new:
             self._complete_function(number)
             self._complete_view(number)
         self._views_are_known()
 
-    def _classify(self, number: int, draft: NodeDraft, owners: Owners) -> None:
+    def _after_functions(self, new: list[int]) -> Iterator[int]:
+        """Yield what calls read and made since the first custom function without all its results.
+
+        It may have given a history to a tensor that was asked before it ended.
+        """
+        functions = [self.nodes[n] for n in new if self.nodes[n].kind == Kind.CUSTOM]
+        first = min((d.alive._sequence_nr() for d in functions if None in d.outputs), default=None)
+        if first is None:
+            return
+        for thread in self._order.threads.values():
+            for call in map(self._calls.__getitem__, thread.until(thread.calls[-1], first)):
+                yield from (value for value in call.outputs if value is not None)
+                yield from (n for a in call.arguments.values() for n in references(a))
+
+    def _classify(self, number: int, draft: NodeDraft) -> None:
         if draft.name == "AccumulateGrad":
             draft.kind = Kind.ACCUMULATE
             draft.leaf = self._values.leaf(draft.alive.variable)
@@ -104,7 +114,7 @@ class GraphRecorder:
         if isinstance(draft.alive, torch.autograd.function.BackwardCFunction):
             draft.kind = Kind.CUSTOM
         else:
-            draft.call = self._maker(draft, owners)
+            draft.call = self._maker(draft)
         if draft.call is None:
             # Their count is known even if no call is.
             draft.outputs = [None] * len(draft.alive._input_metadata)
@@ -118,7 +128,7 @@ class GraphRecorder:
         first = 1 if maker.op.startswith(_CONSTANT_FIRST) else 0
         draft.outputs = list(maker.outputs[first:])
 
-    def _maker(self, draft: NodeDraft, owners: Owners) -> int | None:
+    def _maker(self, draft: NodeDraft) -> int | None:
         """Return the call that made a node, if it is known.
 
         Each thread counts its nodes itself. So calls of several threads may have the number of a
@@ -131,7 +141,7 @@ class GraphRecorder:
                 if not _may_make(draft.name, maker):
                     continue
                 made = (maker.base,) if draft.name == _COPY_SLICES else maker.outputs
-                nodes = {node for value in made for node in owners.get(value, ())}
+                nodes = {n for value in made for n in self._values.histories.nodes_of(value)}
                 if not nodes or identity(draft.alive) in nodes:
                     found[call] = bool(nodes)
                     break

@@ -124,7 +124,7 @@ class SweepDraft:
         reached = self._reached(nodes)
         for number in reached:
             self._hook(number)
-        self._hooks += tuple(self._program_hooks())
+        self._hooks += tuple(self._program_hooks(reached))
         self._retention.doubt(self._hooks)
         for number in reached:
             self._handles += self._first_after(number)
@@ -207,13 +207,13 @@ class SweepDraft:
         look = draft.alive.variable.register_post_accumulate_grad_hook
         yield put_first(look(lambda leaf: self._attempt(number, keep, leaf)))
 
-    def _program_hooks(self) -> Iterator[tuple[Edge, str]]:
+    def _program_hooks(self, reached: Iterable[int]) -> Iterator[tuple[Edge, str]]:
         """Yield the program's hooks on gradients, and where they are; see what they do."""
-        for tensor, _ in self._values.tensors():
+        nodes = (self._graph.nodes[number].alive for number in reached)
+        for tensor in self._values.histories.tensors_of(nodes):
             first, after = tensor._backward_hooks, getattr(tensor, _POST_HOOKS, None)
             kept = tensor.retains_grad
-            edge = self._edge(tensor) if first or after or kept else None
-            if edge is None:
+            if not (edge := self._edge(tensor) if first or after or kept else None):
                 continue
             if kept:
                 yield edge, "retain_grad"

@@ -20,7 +20,7 @@ def unused_results(
 ) -> Iterable[tuple[str, str]]:
     """Yield name and line of each function applied for gradients that nothing used."""
     results: dict[Any, set[int]] = {}
-    for node, _, value in values.histories():
+    for node, _, value in values.histories:
         if is_custom(node) and graph.number(node) is None and node not in dispatch.read:
             results.setdefault(node, set()).add(value)
     if not results:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradwitness.capture.arrays import dtype_name, is_plain, lying_in, shape_of
 from gradwitness.capture.balance import Balance
-from gradwitness.capture.known import Known, Past, history, identity
+from gradwitness.capture.known import Histories, Known
 from gradwitness.capture.memories import Memories
 from gradwitness.capture.sparse import dense, is_sparse, version
 from gradwitness.capture.storages import Draft, drop, keep_copy
 from gradwitness.tape import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     import torch
 
@@ -44,7 +44,7 @@ class ValueStore:
         self._by_object: dict[int, Known] = {}
         self._by_key: dict[Key, int] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
-        self._past = Past()
+        self.histories = Histories(self._by_object, self._memories.epoch)
         self._origins: dict[int, int] = {}
 
     def name(self, tensor: torch.Tensor, name: str) -> None:
@@ -109,7 +109,13 @@ class ValueStore:
         for tensor in listed:
             if id(tensor) in self._by_object:
                 self.of(tensor)
+                self.histories.fresh[id(tensor)] = None
         return listed
+
+    def ask_again(self, values: Iterable[int]) -> None:
+        """Ask the tensors of some values for their history once more."""
+        for value in values:
+            self.histories.fresh.update(dict.fromkeys(self.drafts[value].objects))
 
     def origin(self, number: int) -> int:
         """Return the value that a call made, of one that was then written to unseen."""
@@ -179,7 +185,7 @@ class ValueStore:
         """Release the program's tensors; return the storages that others hold: and may resize."""
         self._by_object.clear()
         self._names.clear()
-        self._past = Past()
+        self.histories = Histories({}, self._memories.epoch)
         return self._memories.shared()
 
     def release(self, numbers: Iterable[int]) -> None:
@@ -246,22 +252,6 @@ class ValueStore:
         layouts = [self.drafts[value].layout for value in values if value is not None]
         return {layout.storage for layout in layouts if layout is not None}
 
-    def tensors(self) -> Iterator[tuple[torch.Tensor, int]]:
-        """Yield every known tensor that has a gradient and is unchanged, with its number."""
-        epoch = self._memories.epoch
-        for known in self._by_object.values():
-            tensor = known.tensor()
-            if tensor is not None and tensor.requires_grad and epoch(tensor) == known.epoch:
-                yield tensor, known.value
-
-    def histories(self) -> Iterator[tuple[Any, int, int]]:
-        """Yield the outputs of nodes: the node's identity, output number, value."""
-        yield from self._past
-        for tensor, value in self.tensors():
-            node = history(tensor)
-            if node is not None:
-                yield identity(node), tensor.output_nr, value
-
     def taken(self, tensor: torch.Tensor) -> bool:
         """Note the node of a view that an operation takes; return whether its base was written to.
 
@@ -284,9 +274,8 @@ class ValueStore:
         if tensor is None or not tensor.requires_grad:
             return
         epoch = version(tensor) if storage is None else storage.epoch
-        node = history(tensor) if known.epoch == epoch else None
-        if node is not None:
-            self._past.add(node, tensor.output_nr, known.value)
+        if known.epoch == epoch:
+            self.histories.add(tensor, known.value)
 
     def is_overwritten(self, number: int) -> bool:
         """Whether a value's memory has been written to since."""
@@ -363,6 +352,7 @@ class ValueStore:
     def _meet(self, tensor: torch.Tensor, draft: Draft, number: int, epoch: int) -> Known:
         known, key = Known(number, epoch, tensor), id(tensor)
         self._by_object[key] = known
+        self.histories.fresh[key] = None
         if tensor.requires_grad:
             self.balance.open(tensor)
         draft.objects = (*draft.objects, key)
