@@ -2,13 +2,14 @@
 
 ``python benchmarks/cost.py [--minutes M] [MODEL ...]`` prints tables in markdown. One thread; CPU
 seconds; each figure is a median of ratios to the plain step, all taken in turns in one process, so
-that a noisy machine disturbs both alike. ``printed`` is `full` with its report, for which the
-float64 replay is made. Memory is what one step adds to a process of its own at its peak, over that
-of the plain step (Linux; large blocks are mapped, so that the allocator's leftovers do not count):
-of `full` also with ``keep=0``, where no number is kept for the report. ``float64`` is a second run
-of the step in float64 whose gradients ``torch.testing.assert_close`` compares; gradcheck takes the
-loss as a function of the parameters, in float64. With ``--compile`` also the step under
-torch.compile, once it is compiled. ``peers_cost.py`` has JAX beside it, on fewer networks.
+that a noisy machine disturbs both alike, after one step of each. ``printed`` is `full` with its
+report, for which the float64 replay is made. Memory is what one step adds to a process of its own
+at its peak, over that of the plain step (Linux; large blocks are mapped, so that the allocator's
+leftovers do not count): of `full` also with ``keep=0``, where no number is kept for the report.
+``float64`` is a second run of the step in float64 whose gradients ``torch.testing.assert_close``
+compares; gradcheck takes the loss as a function of the parameters, in float64. With ``--compile``
+also the step under torch.compile, once it is compiled. ``peers_cost.py`` has JAX beside it, on
+fewer networks.
 """
 
 from __future__ import annotations
@@ -120,9 +121,9 @@ def ratios(name: str, patience: float, *, compiled: bool) -> tuple[float, dict[s
     torch.manual_seed(0)
     runs = runs_of(CASES[name](), peers=name in SOME, compiled=compiled)
     begun = time.perf_counter()
-    runs["plain"]()
-    if compiled:
-        runs["compiled"]()
+    # What is worked out once, of operations of a form or by a compiler, is no step's.
+    for column in ("plain", *DEPTHS, *(["compiled"] if compiled else [])):
+        runs[column]()
     taken: dict[str, list[float]] = {column: [] for column in runs}
     while len(taken["plain"]) < ROUNDS and (
         not taken["plain"] or time.perf_counter() - begun < patience / 2
