@@ -21,9 +21,8 @@ _TIMES = 10
 _MOST = 2**31 - 1
 # Whose threads compute nothing with NumPy: a notebook's, a progress bar's, those that load data.
 _IDLE = (
-    *("ipykernel", "IPython", "multiprocessing", "rich"),
-    *("tensorboard", "torch", "tqdm", "zmq"),
-)
+    "ipykernel", "IPython", "multiprocessing", "rich", "tensorboard", "torch", "tqdm", "zmq",
+)  # fmt: skip
 # But these run the program's own functions: those of a ThreadPool, of a notebook's subshells.
 _WORKING = ("IPython.lib.backgroundjobs", "ipykernel.subshell", "multiprocessing.dummy")
 
@@ -101,14 +100,13 @@ class _OneBlasThread(ProcessWide):
         if library is None or not _is_alone():
             return False
         self._before = library.num_threads
-        if self._before > 1:
-            library.set_num_threads(1)
-        return bool(self._before > 1)
+        if self._before <= 1:
+            return False
+        library.set_num_threads(1)
+        return True
 
     def _restore(self) -> None:
-        library = _blas_of_numpy()
-        if library is not None:
-            library.set_num_threads(self._before)
+        _blas_of_numpy().set_num_threads(self._before)
 
 
 @cache

@@ -100,9 +100,9 @@ class Library:
         self._failures[what] = kind_and_message(error)
 
 
-# Looked for when the first tensor is met that it might take.
 # Where nothing was handed over.
 _ANYWHERE = nullcontext()
+# Looked for when the first tensor is met that it might take.
 _found: list[Library] = []
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Of ASCII, as in the bytes of other texts: other scripts have digits, too.
 _NUMBER = re.compile(NUMBER_PATTERN.decode(), re.ASCII)
 _NEWLINE = ord("\n")
-_MOST_PLACES = 9
+_MOST_PLACES = 9  # columns that may hold indices
 _BATCH = 1 << 8  # rows that are read at a time
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+", re.ASCII)
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
