@@ -284,9 +284,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
         read_claims(tmp_path / name)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(n for n in SEEDS if not n.endswith(".txt"))), st.data())
 def test_damaged_files_end_in_one_kind_of_error(
     tmp_path: Path, name: str, data: st.DataObject

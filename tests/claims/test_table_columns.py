@@ -97,9 +97,7 @@ def is_index(header: str) -> bool:
 
 
 @given(content=tables())
-@settings(
-    deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_tables_read_by_columns(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(content, encoding="utf-8", newline="")
@@ -118,6 +116,7 @@ ODD_TABLES = {
     "no index": "name,index,value\nw,,1.5\nw,,2.5\n",
     "huge index": "name,index,value\nw,999999999,1.5\nw,0,2.5\n",
     "runs that count rows": "step,name,i,value\n1,a,0,1\n1,b,1,2\n2,a,0,3\n2,b,1,4\n",
+    "odd index beside no name": 'value,i\n0.5,"1,000.5"\n',
     "filled up": "name,a,b\nw,1.5,2.5\nw,3.5,\n",
 }
 

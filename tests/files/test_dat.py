@@ -55,7 +55,7 @@ def same_bits(actual: NDArray[Any], expected: NDArray[Any]) -> bool:
 
 
 @pytest.mark.parametrize("name", BITS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_all_bit_patterns_come_back(path: Path, name: str, data: st.DataObject) -> None:
     kind, unsigned = BITS[name]

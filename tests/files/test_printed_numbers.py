@@ -73,7 +73,7 @@ def test_numbers_at_the_edges_of_what_is_read_at_once(word: str) -> None:
         assert same(read_printed(" ".join(words).encode()).values, words)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.floats(), min_size=1), st.sampled_from(["%r", "%.17g", "%.6e"]))
 def test_any_floats_come_back(numbers: list[float], form: str) -> None:
     words = [form % x for x in numbers]

@@ -191,8 +191,6 @@ def tapes(draw: st.DrawFn) -> Tape:
 
 @settings(
     max_examples=120,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(tape=tapes())

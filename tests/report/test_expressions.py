@@ -92,7 +92,7 @@ def worth(text: str, names: dict[str, float]) -> float:
     return float(value)
 
 
-@settings(deadline=None, max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(trees())
 def test_parentheses_keep_the_value(text: str) -> None:
     values = {name: worth(operand, VALUES) for name, operand in OPERANDS.items()}

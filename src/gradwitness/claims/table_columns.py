@@ -115,7 +115,7 @@ def are_plain(names: list[str]) -> bool:
 def claims_of_numbers(names: list[str], numbers: Numbers, path: Path) -> Claims | None:
     """Do so where all cells are numbers, row by row, and the names of their columns are plain."""
     numeric = {name: n for n, name in enumerate(names)}
-    runs = _wide(_Table(path, {name: [] for name in names}, numeric, numbers, [], [], []))
+    runs = _wide(_Table(path, {name: [] for name in names}, numeric, numbers, [], [], [], None))
     return Claims(path.name, tuple(runs)) if runs else None
 
 
@@ -128,6 +128,7 @@ class _Table:
     runs: list[str]
     names: list[str]
     indices: list[str]
+    places: NDArray[np.int64] | None  # row by row
 
     @property
     def values(self) -> list[str]:
@@ -153,11 +154,14 @@ def _table(columns: dict[str, list[str]], path: Path) -> _Table | None:
     numeric = {name: n for n, name in enumerate(numbered)}
     text = {cell for name in others if name not in numeric for cell in cells[name]}
     numbers = _numbers([cells[name] for name in numeric])
+    places = _places([cells[name] for name in indices])
+    if indices and places is None:
+        return None
     if numbers is None or any(_NUMBER.fullmatch(x) or not _TEXT.fullmatch(x) for x in text):
         return None
     names = [name for name in others if name.lower() in NAMES or name not in numeric]
     runs = [name for name in cells if name.lower() in RUNS]
-    return _Table(path, cells, numeric, numbers, runs, names, indices)
+    return _Table(path, cells, numeric, numbers, runs, names, indices, places)
 
 
 def _counts(name: str, cells: list[str]) -> bool:
@@ -194,16 +198,15 @@ def _wide(table: _Table) -> list[Run]:
 
 def _long(table: _Table) -> list[Run]:
     """Return the tensors of each run; none if it must be told from single cells."""
-    names = _names(table)
-    places = _places([table.cells[name] for name in table.indices])
+    names, places = _names(table), table.places
     told = list(zip(*(table.cells[name] for name in table.runs), strict=True))
     starts = [n for n, (a, b) in enumerate(pairwise(told), 1) if a != b]
     runs = []
     for begin, end in pairwise((0, *starts, len(names))):
         of_run = _groups(names[begin:end], begin)
         where = places
-        if table.indices:
-            if places is None or not (places[begin:end] >= 0).any(axis=1).all():
+        if places is not None:
+            if not (places[begin:end] >= 0).any(axis=1).all():
                 return []
             if len(of_run) > 1 and _count(places[begin:end]):
                 if starts:

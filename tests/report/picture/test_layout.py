@@ -76,7 +76,6 @@ def assert_joined(layout: Layout, graph: Graph) -> None:
         assert layout.x[target] < stop[0] < layout.x[target] + widths[target]
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_boxes_never_overlap_and_stay_inside(graph: Graph) -> None:
     layout = lay(graph)
@@ -90,7 +89,6 @@ def test_boxes_never_overlap_and_stay_inside(graph: Graph) -> None:
     assert np.all(layout.y + graph[1] <= layout.height + 1e-6)
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_arrows_go_down_from_source_to_target(graph: Graph) -> None:
     layout = lay(graph)
@@ -101,7 +99,6 @@ def test_arrows_go_down_from_source_to_target(graph: Graph) -> None:
             assert np.all(np.diff(piece[:, 1]) >= -1e-9)
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_arrows_do_not_run_under_boxes(graph: Graph) -> None:
     widths, heights, _ = graph
@@ -114,7 +111,6 @@ def test_arrows_do_not_run_under_boxes(graph: Graph) -> None:
             assert not np.any(inside_x & inside_y)
 
 
-@settings(deadline=None)
 @given(graphs(cycles=True))
 def test_cycles_are_opened(graph: Graph) -> None:
     layout = lay(graph)
@@ -132,7 +128,7 @@ def test_one_arrow_of_a_cycle_points_up() -> None:
 
 
 @given(graphs(cycles=True))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_same_graph_gives_the_same_layout(graph: Graph) -> None:
     first, second = lay(graph), lay(graph)
     assert np.array_equal(first.x, second.x)
@@ -276,7 +272,6 @@ def test_a_leaf_that_two_share_is_led_through_when_near_and_cut_when_far() -> No
     assert cuts(5) == [False] * 5 + [True, False]
 
 
-@settings(deadline=None)
 @given(graphs(), st.integers(2, 3), st.booleans())
 def test_columns_and_directions_keep_boxes_apart_and_arrows_joined(
     graph: Graph, columns: int, rightward: bool

@@ -110,7 +110,7 @@ def test_hostile_text_is_shown_as_text_and_is_well_formed(label: str) -> None:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(), st.text())
 def test_any_text_is_well_formed(title: str, note: str) -> None:
     drawn(picture(box("a", title=title, note=note), title=note))
@@ -303,7 +303,7 @@ def test_names_of_cut_arrows_have_room(direction: Direction) -> None:
             assert beside or label.y + 6 <= y or label.y - 6 >= y + card.height
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(2, 8), st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=12))
 def test_labels_of_any_small_picture_stay_off_the_boxes(
     count: int, pairs: list[tuple[int, int]]

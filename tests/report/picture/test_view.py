@@ -226,7 +226,7 @@ def test_without_modules_a_loop_is_folded_by_its_lines() -> None:
     assert loop.lines[0] == "60 nodes"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc")), max_size=60), st.data())
 def test_any_program_folds_to_few_boxes_without_a_cycle(
     operations: list[tuple[int, str]], data: st.DataObject
