@@ -17,6 +17,7 @@ from gradwitness.capture.ranks import Arrivals, filled
 from gradwitness.capture.schemas import operation, undeclared_writes
 from gradwitness.capture.source import (
     ENGINE,
+    instruction,
     is_custom,
     is_innermost_function,
     is_skipped,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 
 _SUM = torch.ops.aten.sum.dim_IntList
+_DETACH = torch.ops.aten.detach.default
+# Excluded when the program itself detaches, but for ``.data``.
+_BY_PROGRAM = torch._C.DispatchKey.ADInplaceOrView
 _NUMBER = torch.ops.aten._local_scalar_dense.default
 _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage,
@@ -117,6 +121,8 @@ class DispatchRecorder(Mode):
         self.read: set[Any] = set()
         # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
+        # What the program ran when the last operation was written down.
+        self._instruction: object = None
         # By operation, number of arguments, and number of results.
         self._uses: dict[tuple[str, int, int], Uses] = {}
 
@@ -220,7 +226,7 @@ class DispatchRecorder(Mode):
         recorded = applied or graded or (known.is_collective and _is_custom_backward(node))
         if func is _SUM and node is not None and _called_by_engine():
             self.summed = True
-        if not (recorded or known.may_write):
+        if not (recorded or known.may_write) or (func is _DETACH and self._saves(args[0])):
             return None
         begun = _Begun(known, node, graded, recorded, known.writes)
         self._bind(begun, args, kwargs)
@@ -292,9 +298,21 @@ class DispatchRecorder(Mode):
             alone=begun.graded and _unpacking_hooks() is None,
             grad_mode=begun.graded,
         )
+        self._instruction = instruction()
         # In a custom function nothing is tracked, but everything is differentiated.
         closed = not (begun.tracked if begun.graded else seen)
         self.add(draft, begun.operands, closed=closed)
+
+    def _saves(self, tensor: torch.Tensor) -> bool:
+        """Whether torch detaches a result that it is about to save: only for there is a mode.
+
+        No code of the program's can have run since that result was made.
+        """
+        detached = not torch._C._dispatch_tls_is_dispatch_key_excluded(_BY_PROGRAM)
+        if not (detached and self.calls and instruction() == self._instruction):
+            return False
+        # Hooks on what is saved are the program's, and get what is detached.
+        return _unpacking_hooks() is None and self._values.of(tensor) in self.calls[-1].outputs
 
     def received(self, tensor: torch.Tensor) -> bool:
         """Whether other processes sent a tensor's numbers."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Not the program's code: torch itself and this package.
 _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
+# This package, and what keeps the compiler out of it.
+_AROUND = (str(Path(__file__).parent), str(Path(torch.__file__).parent / "_dynamo"))
 # Where torch's engine begins to run a backward pass, as far as Python sees it.
 ENGINE = torch.autograd.graph._engine_run_backward.__code__
 
@@ -54,6 +56,15 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
             return frame
         frame = frame.f_back
     return None
+
+
+def instruction() -> object:
+    """Return what tells the instruction that makes an operation run: of the program, or torch."""
+    # Both places that ask are four deep in the recorder, or deeper.
+    frame: FrameType | None = sys._getframe(4)
+    while frame is not None and frame.f_code.co_filename.startswith(_AROUND):
+        frame = frame.f_back
+    return None if frame is None else (frame.f_code, id(frame), frame.f_lasti)
 
 
 def user_line(frame: FrameType | None = None) -> str:
