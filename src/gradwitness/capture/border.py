@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 # Torch's types leave out that its tracer's state can be set.
-_TRACER: Any = torch._C
+_TORCH: Any = torch._C
+# Looked up once: they are used around each step.
+_TRACED, _SET_TRACED = _TORCH._get_tracing_state, _TORCH._set_tracing_state
+_NO_DISPATCH, _NO_FUNCTION = _TORCH._DisableTorchDispatch, _TORCH.DisableTorchFunction
 
 
 class Border:
@@ -44,16 +47,16 @@ class Border:
         """Run a step even after a failure; return None if it fails."""
         begun = perf_counter()
         # What `torch.jit.trace` writes down is the program's alone.
-        traced = _TRACER._get_tracing_state()
+        traced = _TRACED()
         if traced is not None:
-            _TRACER._set_tracing_state(None)
+            _SET_TRACED(None)
         try:
-            with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+            with _NO_DISPATCH(), _NO_FUNCTION():
                 return step(*args)
         except Exception as error:  # noqa: BLE001 (the program goes on; the report mentions it)
             self.failures.append(failure(error))
             return None
         finally:
             if traced is not None:
-                _TRACER._set_tracing_state(traced)
+                _SET_TRACED(traced)
             self.seconds += perf_counter() - begun

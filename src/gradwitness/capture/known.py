@@ -11,22 +11,43 @@ if TYPE_CHECKING:
 
     import torch
 
+    from gradwitness.capture.storages import Storage
+
 
 @dataclass(slots=True, eq=False)
 class Known:
     """What is known of a tensor object: its value, and how often its memory was written to before.
 
     It is held or, by a weak reference, watched: not both, since torch swaps no tensor that has one.
+    ``at`` is the address of its first number in ``storage``, 0 if NumPy does not see it.
     """
 
     value: int
     epoch: int
     held: torch.Tensor | None
+    storage: Storage | None = None
+    at: int = 0
     watched: Callable[[], torch.Tensor | None] = lambda: None
 
     def tensor(self) -> torch.Tensor | None:
         """Return the tensor unless it is gone."""
         return self.watched() if self.held is None else self.held
+
+    def is_same(self, tensor: torch.Tensor) -> bool:
+        """Whether a held tensor lies where it did, and only recorded calls can have written there.
+
+        What cannot be told so simply is not the same.
+        """
+        storage = self.storage
+        if self.held is not tensor or not self.at or storage is None:
+            return False
+        if storage.epoch != self.epoch or storage.lent or storage.filling:
+            return False
+        try:
+            # ``.data`` may have changed, or the program has resized its memory.
+            return tensor.data_ptr() == self.at
+        except RuntimeError:
+            return False
 
     def let_go(self) -> None:
         """Hold the tensor no longer."""

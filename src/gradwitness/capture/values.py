@@ -68,9 +68,13 @@ class ValueStore:
 
     def of(self, tensor: torch.Tensor, *, picks: bool = False) -> int:
         """Return the current number of a tensor, for an operation; a new tensor gets one."""
+        known = self._by_object.get(id(tensor))
+        if known is not None and known.is_same(tensor):
+            draft = self.drafts[known.value]
+            if draft.array is not None and draft.objects:
+                return known.value
         storage = self._memories.of(tensor)
         epoch = version(tensor) if storage is None else storage.epoch
-        known = self._by_object.get(id(tensor))
         met = False
         if (
             known is not None
@@ -93,7 +97,7 @@ class ValueStore:
             return self._renew(tensor, storage, number)
         if met and draft.objects:
             return number
-        self._meet(tensor, draft, number, epoch)
+        self._meet(tensor, draft, number, storage)
         named = self._names.get(id(tensor))
         if named is not None and not draft.name:
             # Its value was made through another tensor of the same memory: `.data`.
@@ -326,9 +330,9 @@ class ValueStore:
         draft = Draft(shape, dtype_name(tensor), None, None, made, leaf, name)
         key = key or self._memories.key(tensor, storage)
         storage = self._attach(draft, tensor, storage, key)
-        draft.epoch = epoch = version(tensor) if storage is None else storage.epoch
         self.drafts.append(draft)
-        known = self._meet(tensor, draft, number, epoch)
+        known = self._meet(tensor, draft, number, storage)
+        draft.epoch = known.epoch
         if made and tensor._base is not None:
             known.let_go()
         self._by_key[key] = number
@@ -349,8 +353,13 @@ class ValueStore:
         self._origins[new] = self.origin(number)
         return new
 
-    def _meet(self, tensor: torch.Tensor, draft: Draft, number: int, epoch: int) -> Known:
-        known, key = Known(number, epoch, tensor), id(tensor)
+    def _meet(
+        self, tensor: torch.Tensor, draft: Draft, number: int, storage: Storage | None
+    ) -> Known:
+        epoch, at = version(tensor) if storage is None else storage.epoch, 0
+        if storage is not None and storage.bytes is not None:
+            at = tensor.data_ptr()
+        known, key = Known(number, epoch, tensor, storage, at), id(tensor)
         self._by_object[key] = known
         self.histories.fresh[key] = None
         if tensor.requires_grad:
