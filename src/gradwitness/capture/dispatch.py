@@ -311,8 +311,7 @@ class DispatchRecorder(Mode):
         detached = not torch._C._dispatch_tls_is_dispatch_key_excluded(_BY_PROGRAM)
         if not (detached and self.calls and instruction() == self._instruction):
             return False
-        # Hooks on what is saved are the program's, and get what is detached.
-        return _unpacking_hooks() is None and self._values.of(tensor) in self.calls[-1].outputs
+        return self._values.of(tensor) in self.calls[-1].outputs
 
     def received(self, tensor: torch.Tensor) -> bool:
         """Whether other processes sent a tensor's numbers."""
