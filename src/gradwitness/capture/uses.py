@@ -35,8 +35,8 @@ class Uses:
 
     def by_node(self, draft: CallDraft, now: set[int]) -> set[int]:
         """Return which of a call's values judging its node will use."""
-        # What was changed in place may get another history with the next change.
-        if self.names is None or draft.writes:
+        # A view that was changed in place may get another history with the next change.
+        if self.names is None or draft.base is not None:
             return now
         used: set[int | None] = {draft.outputs[k] for k in self.results}
         for name in self.names:
