@@ -42,12 +42,12 @@ class StepMemory:
         self.living = replace(self.tape, values=self._living)
 
     def __enter__(self) -> None:
-        self._values.known, self._living.known = {}, {}
+        self._values.known, self._living.there = {}, {}
         self._calls.known, self._nodes.known = {}, {}
 
     def __exit__(self, *_: object) -> None:
-        self._values.known = self._living.known = None
-        self._calls.known = self._nodes.known = None
+        self._values.known = self._calls.known = self._nodes.known = None
+        self._living.there = {}
 
     def settle(self, tape: Tape) -> None:
         """Let the complete tape take the place of the growing one.
@@ -97,6 +97,8 @@ class _Living(_Values):
     def __init__(self, on_host: _Values) -> None:
         super().__init__(on_host)
         self._on_host = on_host
+        # Those on a device; all others are the host's own.
+        self.there: dict[int, Value] = {}
 
     @overload
     def __getitem__(self, index: int) -> Value: ...
@@ -105,13 +107,14 @@ class _Living(_Values):
     def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
         if type(index) is slice:
             return [self[k] for k in range(*index.indices(len(self)))]
-        known = self.known
+        known = self._on_host.known
         found = None if known is None else known.get(index)
         if found is None:
             found = self._on_host[index]
-            if isinstance(found, Distant):
-                self.met = True
-                found = found.living()
-            if known is not None:
-                known[index] = found
-        return found
+        if type(found) is not Distant:
+            return found
+        self.met = True
+        living = self.there.get(index) or found.living()
+        if known is not None:
+            self.there[index] = living
+        return living

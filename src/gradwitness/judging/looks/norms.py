@@ -20,8 +20,7 @@ def norm_of(array: NDArray[Any]) -> float:
     """Return the Euclidean norm; not finite if any number is not, or their squares overflow."""
     if array.flags.c_contiguous and array.dtype.char in "fd":
         flat = array.reshape(-1)
-        with np.errstate(all="ignore"):
-            squares = float(scalar(np.dot(flat, flat)))
+        squares = float(scalar(np.dot(flat, flat)))
         if squares > 0:
             return math.sqrt(squares)
     repeated = 1
@@ -33,15 +32,14 @@ def norm_of(array: NDArray[Any]) -> float:
     flat = array.ravel(order="K")
     if array.dtype.kind == "c":
         flat = flat.view(flat.real.dtype)
-    with np.errstate(all="ignore"):
-        if array.dtype.kind == "b":
-            squares = float(scalar(np.count_nonzero(array)))
-        elif flat.dtype.char in "fd":
-            squares = float(scalar(np.dot(flat, flat)))
-            if squares == 0 and scalar(flat.any()):
-                squares = _in_blocks(flat)
-        else:
+    if array.dtype.kind == "b":
+        squares = float(scalar(np.count_nonzero(array)))
+    elif flat.dtype.char in "fd":
+        squares = float(scalar(np.dot(flat, flat)))
+        if squares == 0 and scalar(flat.any()):
             squares = _in_blocks(flat)
+    else:
+        squares = _in_blocks(flat)
     return math.sqrt(squares * max(repeated, 1)) if squares >= 0 else math.nan
 
 

@@ -70,18 +70,17 @@ class Products:
         if plan is None or not is_float(recorded.dtype):
             raise Formless
         axis, own = plan.axis, _numbers(recorded)
-        with np.errstate(all="ignore"):
-            x = self._vectors(own, own.shape[axis])
-            made = self._made(step, plan, g, x)
-            if made.shape != _with(own.shape, axis, x.shape[1]):
-                return None
-            combined, squares = _combined(own, axis, x[:, :-_SIGNED])
-            return held(
-                Combined(recorded, own, axis, combined, made),
-                plan.terms,
-                _norm(own, squares) if norm is None else norm,
-                lambda: self._made(step, plan, g, x, without_signs=True),
-            )
+        x = self._vectors(own, own.shape[axis])
+        made = self._made(step, plan, g, x)
+        if made.shape != _with(own.shape, axis, x.shape[1]):
+            return None
+        combined, squares = _combined(own, axis, x[:, :-_SIGNED])
+        return held(
+            Combined(recorded, own, axis, combined, made),
+            plan.terms,
+            _norm(own, squares) if norm is None else norm,
+            lambda: self._made(step, plan, g, x, without_signs=True),
+        )
 
     def _vectors(self, like: NDArray[Any], length: int) -> NDArray[Any]:
         """Return the random vectors of a length, one in each column; some stand there twice."""

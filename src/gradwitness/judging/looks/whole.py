@@ -152,10 +152,9 @@ class Whole:
             return None
         close = self._closeness(value, Sums(len(terms)))
         for index in slabs(value.shape, on_device=lives_elsewhere(value)):
-            with np.errstate(all="ignore"):
-                total = self._records.part(terms[0], index) + self._records.part(terms[1], index)
-                for number in terms[2:]:
-                    total += self._records.part(number, index)
+            total = self._records.part(terms[0], index) + self._records.part(terms[1], index)
+            for number in terms[2:]:
+                total += self._records.part(number, index)
             if not close.take(total, index):
                 return None
         return close.result()
