@@ -166,7 +166,13 @@ class Call:
     @kept
     def operands(self) -> list[int]:
         """The values that it takes, in the order of its arguments."""
-        return [n for argument in self.arguments.values() for n in references(argument)]
+        found: list[int] = []
+        for argument in self.arguments.values():
+            if isinstance(argument, Ref):
+                found.append(argument.value)
+            elif isinstance(argument, tuple):
+                found += references(argument)
+        return found
 
 
 @record(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from gradwitness.engine.distant import is_distant, scalar
 from gradwitness.engine.floats import Arithmetic, limits
 from gradwitness.engine.forms import MOST
 from gradwitness.judging.comparison import SHARE, Comparison
-from gradwitness.judging.looks.norms import peak_of
+from gradwitness.judging.looks.norms import are_equal, peak_of
 from gradwitness.tape import Ref
 from gradwitness.verdict import Verdict
 
@@ -67,7 +67,10 @@ _MOST, _BLOCK = 2**18, 2**14
 def rounded_once(call: Call, form: Form) -> tuple[str, ...]:
     """Return what of a step rounds once at most: the empty name for its result, and operands."""
     once, asked = _by_form(form)
-    return once if all(call.arguments[n] == usual for n, usual in asked) else ()
+    for name, usual in asked:
+        if call.arguments[name] != usual:
+            return ()
+    return once
 
 
 @functools.lru_cache(maxsize=MOST)
@@ -204,7 +207,8 @@ def _looked(
     array = _numbers(value)
     if array is None or array.dtype != made.dtype or array.shape != made.shape:
         return None
-    if not scalar((array == made).all()) or not 0 < norm(value) < math.inf:
+    length = norm(value) if are_equal(array, made) else 0.0
+    if not 0 < length < math.inf:
         return None
     first, largest = scalar(array[index := (0,) * array.ndim]), peak_of(array)
     if _UNIT * largest < _SMALLEST:
@@ -225,5 +229,5 @@ def _looked(
         ulps=0.0,
         detects=relative * largest,
         detects_relative=relative,
-        norm=norm(value),
+        norm=length,
     )

@@ -169,8 +169,7 @@ class Whole:
         return self._made(call, form)
 
     def _once(self, call: Call, form: Form) -> tuple[str, ...]:
-        few = form.largest <= self._few or is_own(call.base_op)
-        return () if few else rounded_once(call, form)
+        return () if form.largest <= self._few else rounded_once(call, form)
 
     def _made(self, call: Call, form: Form) -> list[tuple[int, Comparison]] | None:
         """Look at the results of a call that computes."""
@@ -244,16 +243,21 @@ class Whole:
             return self._sent_on(node, call, node_run, sent)
         form = self._form(call)
         came = node_run.incoming[0] if node_run.incoming else None
-        once: dict[int, Comparison | None] = {
-            k: self._passed_on(came, sent[k]) if same else None
-            for k, same in handed_on(values, call, form, node_run, sent).items()
-        }
-        names = self._once(call, form) if len(once) < len(sent) else ()
+        found: dict[int, Comparison] = {}
+        rest = sent
+
+        def looked(at: dict[int, Comparison | None]) -> dict[int, Value]:
+            """Keep what clearly agrees, and return what was not looked at."""
+            found.update((k, c) for k, c in at.items() if c is not None)
+            return {k: value for k, value in rest.items() if k not in at}
+
+        handed = handed_on(values, call, form, node_run, sent)
+        if handed:
+            same = {k: self._passed_on(came, sent[k]) if s else None for k, s in handed.items()}
+            rest = looked(same)
+        names = self._once(call, form) if rest else ()
         if names:
-            rest = {k: value for k, value in sent.items() if k not in once}
-            once |= sent_once(values, call, form, node_run, rest, names, self._norm)
-        found = {k: comparison for k, comparison in once.items() if comparison is not None}
-        rest = {k: value for k, value in sent.items() if k not in once}
+            rest = looked(sent_once(values, call, form, node_run, rest, names, self._norm))
         return found | self._gradients(node, call, form, node_run, rest) if rest else found
 
     def _gradients(
