@@ -120,8 +120,12 @@ class _Living(_Values):
         self._on_host, self.forms = on_host, on_host.forms
 
     def __missing__(self, index: int) -> Value:
-        # (Without a call, if the host has it.)
-        found = self._on_host.get(index) or self._on_host[index]
+        on_host = self._on_host
+        found = on_host.get(index)
+        if found is None:
+            found = self.made[index]
+            if self.remembers:
+                on_host[index] = found
         if isinstance(found, Distant):
             self.met = True
             found = found.living()

@@ -431,3 +431,32 @@ def test_zero_times_infinity_is_not_zero(name: str, made: str) -> None:
         if f.title.startswith(("aten.mm", "MmBackward")) and value_of(tape, f) == numbers[made]
     )
     assert finding.verdict is not gw.Verdict.AGREES
+
+
+def test_each_turn_of_a_loop_is_held_against_its_own_weights() -> None:
+    """Their combinations are made once, for all turns until the program writes to them."""
+    torch.manual_seed(0)
+    layer = nn.Linear(256, 256, bias=False)
+    x = torch.randn(32, 256)
+    with record(layer) as recorder:
+        for turn in range(4):
+            if turn == 2:
+                with torch.no_grad():
+                    layer.weight[3, 5] += 1
+            x = layer(x.detach())
+            torch.autograd.backward(x.square().sum())
+    tape = recorder.tape
+    products = [c for c in tape.calls if c.base_op == "aten.mm" and c.during is None]
+    report = gw.judge(tape, depth="fast")
+    assert report.verdict is gw.Verdict.AGREES, report.reasons()
+    forward = {f.call: f for f in report.findings if f.step is Step.FORWARD}
+    assert all(forward[c.id].comparison.reason == PROJECTED for c in products)
+    for call, weight in zip(products, (products[0], *products[:3]), strict=True):
+        # What another turn's weights make is not what these do.
+        assert call.outputs[0] is not None
+        one, other = (tape.values[c.operands[1]].array for c in (call, weight))
+        wrong: Any = tape.values[call.operands[0]].array @ np.asarray(other)
+        of_own = np.array_equal(np.asarray(one), np.asarray(other))
+        judged = gw.judge(changed(tape, call.outputs[0], wrong), depth="fast")
+        of_call = [f for f in judged.findings if f.step is Step.FORWARD and f.call == call.id]
+        assert (of_call[0].verdict is gw.Verdict.AGREES) == of_own

@@ -57,6 +57,19 @@ class Products:
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random
         self._drawn: dict[tuple[int, str, bool], Any] = {}
+        # By value, of transposed weights that are used again and again: their combinations by axis.
+        self._lasting: dict[int, dict[Any, Any]] = {}
+        self._of_weights: dict[int, dict[Any, Any]] = {}
+
+    def transposed(self, weight: int, number: int) -> None:
+        """Note that a value is a weight, transposed: combinations of it last from the second on.
+
+        As in the turns of a loop, which all multiply by the same numbers.
+        """
+        if weight in self._of_weights:
+            self._lasting[number] = self._of_weights[weight]
+        else:
+            self._of_weights[weight] = {}
 
     def look(
         self, step: Step, target: str, g: Value | None, recorded: Value, norm: float | None = None
@@ -151,10 +164,11 @@ class Products:
 
     def _thin(self, step: Step, value: Value, axis: int, x: NDArray[Any]) -> NDArray[Any]:
         """Return a tensor's combinations along an axis, behind them some with random signs."""
-        known, key = step.combined, (value.id, axis)
+        known = self._lasting.get(value.id, step.combined)
+        key = axis if known is not step.combined else (value.id, axis)
         if key not in known or known[key][0] is not x:
             made, _ = _combined(_numbers(value), axis, x)
-            signed = np.swapaxes(made, axis, -1)[..., -_SIGNED:]
+            signed = made.swapaxes(axis, -1)[..., -_SIGNED:]
             signs = self._signs(made, signed.shape[-2] if made.ndim > 1 else 1)
             signed *= signs if made.ndim > 1 else signs[0]
             known[key] = x, made
@@ -244,8 +258,8 @@ def _combined(
     parts, squares = [], 0.0
     for block in _blocks(array, len(array), array.shape[1] * x.shape[1]):
         rows = array[block]
-        flat = np.ravel(rows)
-        squares = squares + flat @ flat
+        flat = rows.ravel()
+        squares = squares + flat.dot(flat)
         parts.append(x[block].T @ rows if axis == 0 else rows @ x)
     if len(parts) == 1:
         return parts[0], squares

@@ -129,17 +129,20 @@ def told(value: Value, figures: Figures, detects: float, largest: float) -> Comp
         Verdict.AGREES,
         PROJECTED,
         math.prod(value.shape),
+        error=figures.error,
+        bound=figures.bound,
+        ratio=figures.ratio,
+        norm=figures.norm,
         detects=detects,
         detects_relative=detects / largest,
         missed=MISSED,
-        **figures._asdict(),
     )
 
 
 def _middle(combinations: NDArray[Any]) -> Any:
     """Return the root of the mean of the squares of combinations."""
-    flat = np.ravel(combinations)
-    return np.sqrt(flat @ flat / flat.size)
+    flat = combinations.ravel()
+    return np.sqrt(flat.dot(flat) / flat.size)
 
 
 def _sizes(combinations: NDArray[Any]) -> NDArray[Any]:

@@ -83,6 +83,14 @@ class Projecting(Whole):
                     return looked
         return super()._made(call, form)
 
+    def _moved(self, call: Call) -> list[tuple[int, Comparison]] | None:
+        found = super()._moved(call)
+        if found and call.base_op == "aten.t":
+            (given,), (made,) = call.operands, call.outputs
+            if made is not None and self._tape.values[given].requires_grad:
+                self._products.transposed(given, made)
+        return found
+
     def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
         """Look at some of the results of a step for all."""
         first = step.outputs[0] if step.outputs else None
