@@ -287,7 +287,8 @@ def _numbers(value: Value) -> NDArray[Any]:
     """Return a value's numbers in the format in which they are combined."""
     if value.array is None:
         raise Unjudgeable("not recorded")
-    return value.array if value.dtype == "float64" else value.array.astype(np.float32, copy=False)
+    as_it_is = value.dtype in ("float32", "float64")
+    return value.array if as_it_is else value.array.astype(np.float32)
 
 
 def _with(shape: Shape, axis: int, length: int) -> Shape:

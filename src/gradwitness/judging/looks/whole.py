@@ -20,10 +20,11 @@ from gradwitness.engine.floats import is_inexact
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.forms import form_of
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.in_pieces import gradient_cuts, parts_made, parts_sent
+from gradwitness.engine.in_pieces import gradient_cuts, parts_sent
 from gradwitness.engine.tiling import slabs
 from gradwitness.judging.looks.cancelled import left_of_sums
 from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
+from gradwitness.judging.looks.direct import made_in_parts, moved_back
 from gradwitness.judging.looks.moved import (
     COPIES,
     MOVED,
@@ -178,7 +179,7 @@ class Whole:
         self._require_clear(call, form, outputs.values())
         sums = sums_made(values, call, form, self._norm)
         close: dict[int, Closeness] = {}
-        for k, index, part in parts_made(self._tape, call, self._records):
+        for k, index, part in made_in_parts(self._tape, call, form, self._records):
             # Of outputs without elements there is nothing to say, but where all are.
             if part is None or k not in outputs or 0 in outputs[k].shape:
                 continue
@@ -330,7 +331,7 @@ class Whole:
             if value.array is None or not value.array.size:
                 continue
             if source is None or not self._views.are_known(kind, source, value.array):
-                made = made or gradients(self._tape, node, incoming, numbers, None)
+                made = made or moved_back(self._tape, node, call, incoming)
                 if not is_same(value.array, made[k]):
                     continue
                 if source is not None:
