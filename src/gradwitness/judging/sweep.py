@@ -180,8 +180,7 @@ class SweepCheck:
         for index, arrived in enumerate(node_run.incoming):
             input_nr = (node.id, index)
             terms = self.sent.get(input_nr, [])
-            seeds = self._seeds.get(input_nr)
-            implicit = sum(seed is None for seed in seeds) if seeds else 0
+            implicit = self._seeds.get(input_nr, ()).count(None)
             if arrived is None and not terms and not implicit:
                 continue
             what = f"gradient arriving at input {index}"
@@ -221,6 +220,8 @@ class SweepCheck:
         for input_nr, comparison in looked.items():
             self._backward_finding(node, input_nr, names, comparison)
         self._last.hand_on(node, node_run, looked)
+        if looked and len(looked) == len(node.edges):
+            return
         edges = [None if k in looked else edge for k, edge in enumerate(node.edges)]
         if not looked or edges.count(None) < len(edges):
             self._in_full(replace(node, edges=tuple(edges)), node_run, names)

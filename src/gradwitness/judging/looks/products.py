@@ -34,7 +34,7 @@ from gradwitness.judging.looks.step import Formless
 from gradwitness.rules.registry import ADDED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from numpy.typing import NDArray
 
@@ -52,10 +52,14 @@ _SIGNED = max(2, VECTORS // SIGNED)
 
 
 class Products:
-    """Random vectors by which products are looked at, and the gradients of their operands."""
+    """Random vectors by which products are looked at, and the gradients of their operands.
 
-    def __init__(self, random: np.random.Generator) -> None:
+    Of storages that are ``exposed`` to others than torch, nothing is kept beyond a step.
+    """
+
+    def __init__(self, random: np.random.Generator, exposed: Container[int] = ()) -> None:
         self._random = random
+        self._exposed = exposed
         self._drawn: dict[tuple[int, str, bool], Any] = {}
         # By value, of transposed weights that are used again and again: their combinations by axis.
         self._lasting: dict[int, dict[Any, Any]] = {}
@@ -164,8 +168,11 @@ class Products:
 
     def _thin(self, step: Step, value: Value, axis: int, x: NDArray[Any]) -> NDArray[Any]:
         """Return a tensor's combinations along an axis, behind them some with random signs."""
-        known = self._lasting.get(value.id, step.combined)
-        key = axis if known is not step.combined else (value.id, axis)
+        known: dict[Any, Any] = step.combined
+        key: object = (value.id, axis)
+        kept, layout = self._lasting.get(value.id), value.layout
+        if kept is not None and layout is not None and layout.storage not in self._exposed:
+            known, key = kept, axis
         if key not in known or known[key][0] is not x:
             made, _ = _combined(_numbers(value), axis, x)
             signed = made.swapaxes(axis, -1)[..., -_SIGNED:]

@@ -64,7 +64,7 @@ class Projecting(Whole):
         super().__init__(tape, records)
         self._random = np.random.default_rng(seed)
         self._convolutions = Convolutions(self._random)
-        self._products = Products(self._random)
+        self._products = Products(self._random, records.exposed)
 
     def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether some of a step may stand for all."""
