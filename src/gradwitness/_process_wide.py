@@ -97,10 +97,8 @@ class _OneBlasThread(ProcessWide):
 
     def _set(self) -> bool:
         library = _blas_of_numpy()
-        if library is None or not _is_alone():
-            return False
-        self._before = library.num_threads
-        if self._before <= 1:
+        self._before = 0 if library is None else library.get_num_threads()
+        if self._before <= 1 or not _is_alone():
             return False
         library.set_num_threads(1)
         return True

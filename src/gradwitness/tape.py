@@ -166,7 +166,8 @@ class Call:
     @kept
     def operands(self) -> list[int]:
         """The values that it takes, in the order of its arguments."""
-        return [n for argument in self.arguments.values() for n in references(argument)]
+        given = [a for a in self.arguments.values() if isinstance(a, (Ref, tuple))]
+        return [n for argument in given for n in references(argument)]
 
 
 @record(frozen=True, slots=True)
@@ -391,10 +392,8 @@ def _fit_to_show(shown: object, *names: str) -> None:
             object.__setattr__(shown, name, one_line(text))
 
 
-def references(argument: Argument) -> Iterator[int]:
-    """Yield the values that an argument refers to, in order."""
+def references(argument: Argument) -> list[int]:
+    """Return the values that an argument refers to, in order."""
     if isinstance(argument, Ref):
-        yield argument.value
-    elif isinstance(argument, tuple):
-        for element in argument:
-            yield from references(element)
+        return [argument.value]
+    return [n for a in argument for n in references(a)] if isinstance(argument, tuple) else []

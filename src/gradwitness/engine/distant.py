@@ -108,8 +108,8 @@ def scalars(*numbers: Any) -> tuple[Any, ...]:
 def address(array: Any) -> int:
     """Return where an array's numbers begin, in the memory where they live."""
     # (Its `ctypes` tell the same, and take three times as long to make.)
-    distant = is_distant(array)
-    interface = array.__cuda_array_interface__ if distant else array.__array_interface__
+    on_a_host = isinstance(array, np.ndarray)
+    interface = array.__array_interface__ if on_a_host else array.__cuda_array_interface__
     at: int = interface["data"][0]
     return at
 

@@ -172,7 +172,8 @@ def form_of(values: Sequence[Value], call: Call) -> Form:
     known: dict[object, Form] | None = getattr(values, "forms", None)
     if known is None:
         return _worked_out(values, call)
-    form = known.get(key := key_of(call))
+    # (As `key_of` does.)
+    form = known.get(key := (call.id, call.op, call.outputs))
     if form is None:
         form = known[key] = _worked_out(values, call)
     return form
@@ -188,14 +189,12 @@ def _worked_out(values: Sequence[Value], call: Call) -> Form:
     rule = None if call.op in BITS else rules.find(call.base_op)
     if rule is None:
         raise Unjudgeable(f"no rule for {call.op}")
-    arguments = call.arguments
+    arguments, outputs = call.arguments, []
     argued = tuple([_argued(values, argument) for argument in arguments.values()])
-    outputs = tuple([None if n is None else _kind(values[n]) for n in call.outputs])
-    return _form(rule, call.op, (*arguments,), argued, outputs)
-
-
-def _kind(value: Value) -> Kind:
-    return value.shape, value.dtype
+    for number in call.outputs:
+        value = None if number is None else values[number]
+        outputs.append(None if value is None else (value.shape, value.dtype))
+    return _form(rule, call.op, (*arguments,), argued, (*outputs,))
 
 
 def _argued(values: Sequence[Value], argument: Argument) -> Argued:

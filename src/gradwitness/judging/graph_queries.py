@@ -14,7 +14,7 @@ from gradwitness.rules.elementwise.complex_numbers import gradient_text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gradwitness.engine.forms import Form, Place
+    from gradwitness.engine.forms import Form
     from gradwitness.judging.functions import Functions
     from gradwitness.tape import Edge, Node, Source, Tape
 
@@ -74,17 +74,18 @@ def operand_names(
         form = form_of(tape.values, tape.calls[node.call])
     except Unjudgeable:
         return [(f"input {n}", "") for n in range(len(node.edges))]
-    return _named(form, form.edges())
+    return _named(form, len(form.rule.gradients), len(form.rule.refused))
 
 
 @functools.lru_cache(maxsize=MOST)
-def _named(form: Form, edges: tuple[tuple[Place, str], ...]) -> list[tuple[str, str]]:
+def _named(form: Form, vjps: int, refusals: int) -> list[tuple[str, str]]:
+    del vjps, refusals  # See `Form.edges`.
     return [
         (
             name if index is None else f"{name}[{index}]",
             f"d{name} = {gradient_text(form.rule, name, form.over_complex)}",
         )
-        for (name, index), _ in edges
+        for (name, index), _ in form.edges()
     ]
 
 

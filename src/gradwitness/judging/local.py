@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from gradwitness._errors import Unjudgeable
 from gradwitness._process_wide import ONE_BLAS_THREAD
 from gradwitness._progress import progress
@@ -115,7 +117,7 @@ class Judge:
 
     def called(self, number: int) -> None:
         """Judge a forward call."""
-        with self._memory:
+        with self._memory, np.errstate(all="ignore"):
             call = self._tape.calls[number]
             findings = attempt(partial(self._result, call), partial(self._doubts, call))
             self._note(findings)
@@ -147,7 +149,8 @@ class Judge:
         findings = []
         skip = not call.outputs or call.base_op in SOURCES
         if self._empty.isdisjoint(call.outputs) and not skip:
-            findings = [] if self.drawn.leaves_out_call(call) else self._results(call)
+            left_out = self.drawn.share < 1 and self.drawn.leaves_out_call(call)
+            findings = [] if left_out else self._results(call)
         if unfilled or not operands:
             # Passing on unwritten memory is right, whatever it holds; so is a NaN asked for.
             findings = [f for f in findings if not f.comparison.reason.startswith("NaN")]
@@ -175,11 +178,11 @@ class Judge:
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
         """Judge one node run of a backward pass."""
         check = self._sweeps[sweep]
-        with self._memory:
+        with self._memory, np.errstate(all="ignore"):
             node = self._tape.nodes[node_run.node]
             check.note(node, node_run)
             findings: list[Finding] = []
-            if self.drawn.leaves_out_node(node, sweep):
+            if self.drawn.share < 1 and self.drawn.leaves_out_node(node, sweep):
                 check.leave_out(node_run, update)
             else:
                 findings = attempt(

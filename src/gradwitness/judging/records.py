@@ -35,6 +35,11 @@ class Records:
     ----------
     tape : Tape
         May still be growing.
+
+    Attributes
+    ----------
+    exposed : set of int
+        Storages that something other than torch may write to: they are read anew each time.
     """
 
     def __init__(self, tape: Tape) -> None:
@@ -42,8 +47,7 @@ class Records:
         self._lookup = recorded(tape)
         self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._bytes = 0
-        # Storages that something other than torch may write to: read anew each time.
-        self._exposed: set[int] = set()
+        self.exposed: set[int] = set()
 
     def __call__(self, number: int) -> NDArray[Any]:
         """Return a value's numbers, read-only.
@@ -62,7 +66,7 @@ class Records:
         if array is value.array:
             return array
         array.flags.writeable = False
-        if value.layout is not None and value.layout.storage in self._exposed:
+        if value.layout is not None and value.layout.storage in self.exposed:
             return array
         self._cache[number] = array
         self._bytes += array.nbytes
@@ -112,9 +116,9 @@ class Records:
     def expose(self, number: int) -> None:
         """Stop caching a value's storage: something other than torch may write to it."""
         layout = self._tape.values[number].layout
-        if layout is None or layout.storage in self._exposed:
+        if layout is None or layout.storage in self.exposed:
             return
-        self._exposed.add(layout.storage)
+        self.exposed.add(layout.storage)
         for cached in list(self._cache):
             other = self._tape.values[cached].layout
             if other is not None and other.storage == layout.storage:
@@ -174,7 +178,7 @@ class Living(Records):
 
     def __init__(self, tape: Tape, records: Records) -> None:
         super().__init__(tape)
-        self._on_host = records
+        self._on_host, self.exposed = records, records.exposed
 
     def __call__(self, number: int) -> NDArray[Any]:
         """Return a value's numbers."""

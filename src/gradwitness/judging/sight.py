@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradwitness.engine.floats import is_inexact
 from gradwitness.rules import find
@@ -78,7 +78,9 @@ def needed(tape: Tape, wanted: set[int | None], *, seen: bool = False) -> set[in
 
 def made(call: Call) -> set[int]:
     """Return the values that a call made, with the base that it changed."""
-    return {n for n in (*call.outputs, call.base) if n is not None}
+    found: set[Any] = {*call.outputs, call.base}
+    found.discard(None)
+    return found
 
 
 def takers(tape: Tape) -> dict[int, list[Call]]:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.looks.whole import Whole
     from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
-    from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
+    from gradwitness.tape import LeafUpdate, Node, NodeRun, Source, Tape
 
 
 NodeInput = tuple[int, int]  # node, input of the node
@@ -76,7 +76,9 @@ class SweepCheck:
         self._last = Last(tape)
         self._doubts = Doubts(tape, records)
         self._custom = CustomCheck(tape, records, functions)
+        # Of the node that runs: what was found, and where the program called it.
         self._findings: list[Finding] = []
+        self._source: Source | None = None
         self._rows: list[Row] = []
         self._seeds: dict[NodeInput, list[int | None]] = {}
         for edge, seed in roots:
@@ -102,7 +104,7 @@ class SweepCheck:
 
     def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
         """Judge one node run, and the ``.grad`` that it accumulated to."""
-        self._findings = []
+        self._findings, self._source = [], None
         node = self.tape.nodes[node_run.node]
         self._fan_in(node, node_run)
         if node.kind == Kind.ACCUMULATE:
@@ -116,7 +118,7 @@ class SweepCheck:
 
     def give_up(self, node_run: NodeRun, update: LeafUpdate | None, reason: str) -> list[Finding]:
         """Mark a node run as inconclusive; what it sent is used as recorded."""
-        self._findings = []
+        self._findings, self._source = [], None
         node = self.tape.nodes[node_run.node]
         doubt = unjudged(reason, None)
         for input_nr, edge in enumerate(node.edges):
@@ -159,14 +161,18 @@ class SweepCheck:
     ) -> None:
         place = node.edges[input_nr] if step is _BACKWARD else Edge(node.id, input_nr)
         if place is not None:
-            self._doubts.add(place, comparison)
+            if comparison.reason:
+                self._doubts.add(place, comparison)
             terms = len(self.sent.get((place.node, place.index), ()))
             self._last.add(step, place, terms, comparison)
-        number = node.call
-        source = source_of(self.tape, node) if number is None else self.tape.calls[number].source
+        if self._source is None:
+            call = node.call
+            self._source = (
+                source_of(self.tape, node) if call is None else self.tape.calls[call].source
+            )
         told = (
-            *(step, f"{node.name} #{node.id}, {what}", comparison, number, node.id, self.number),
-            *(input_nr, source, formula, grade, advice),
+            *(step, f"{node.name} #{node.id}, {what}", comparison, node.call, node.id),
+            *(self.number, input_nr, self._source, formula, grade, advice),
         )
         self._findings.append(Finding(*told) if case is None else Accused(*told, case=case))
 
@@ -174,8 +180,7 @@ class SweepCheck:
         for index, arrived in enumerate(node_run.incoming):
             input_nr = (node.id, index)
             terms = self.sent.get(input_nr, [])
-            seeds = self._seeds.get(input_nr)
-            implicit = sum(seed is None for seed in seeds) if seeds else 0
+            implicit = self._seeds.get(input_nr, ()).count(None)
             if arrived is None and not terms and not implicit:
                 continue
             what = f"gradient arriving at input {index}"
@@ -215,6 +220,8 @@ class SweepCheck:
         for input_nr, comparison in looked.items():
             self._backward_finding(node, input_nr, names, comparison)
         self._last.hand_on(node, node_run, looked)
+        if looked and len(looked) == len(node.edges):
+            return
         edges = [None if k in looked else edge for k, edge in enumerate(node.edges)]
         if not looked or edges.count(None) < len(edges):
             self._in_full(replace(node, edges=tuple(edges)), node_run, names)

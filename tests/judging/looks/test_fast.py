@@ -389,10 +389,74 @@ def test_a_sum_of_gradients_that_is_nothing_is_judged_as_in_full() -> None:
     assert verdicts["fast"] == verdicts["full"]
 
 
-def test_products_that_are_nothing_are_judged_as_in_full() -> None:
-    """As those of a recurrent layer's first state, of which every combination is 0, too."""
+def of_a_first_state() -> tuple[Tape, dict[str, int]]:
+    """Return a product of zeros, and the weight, the product, its gradient and the weight's."""
     torch.manual_seed(0)
     state, weight = torch.zeros(32, 256), torch.randn(256, 96, requires_grad=True)
-    with gw.watch(depth="fast") as witness:
+    with record() as recorder:
         torch.autograd.backward((state @ weight + 1).square().sum())
-    assert witness.verdict is gw.Verdict.AGREES, str(witness)
+    tape = recorder.tape
+    call = next(c for c in tape.calls if c.base_op == "aten.mm")
+    run = next(run for run in tape.sweeps[0].node_runs if run.node == call.node)
+    numbers = (call.operands[1], *call.outputs, *run.incoming, run.outgoing[1])
+    names = ("weight", "product", "arrived", "sent")
+    return tape, {name: n for name, n in zip(names, numbers, strict=True) if n is not None}
+
+
+def test_products_of_zeros_are_zero_to_the_bit() -> None:
+    """As those of a recurrent layer's first state, of which every combination is 0, too."""
+    tape, numbers = of_a_first_state()
+    findings = gw.judge(tape, depth="fast").findings
+    products = [f for f in findings if f.title.startswith(("aten.mm", "MmBackward"))]
+    kinds = [f.step for f in products if f.comparison.bound == 0 == f.comparison.detects]
+    assert {Step.FORWARD, Step.BACKWARD} <= {*kinds}
+    for name in ("product", "sent"):
+        array = np.array(tape.values[numbers[name]].array)
+        array[3, 7] = 1e-30
+        wrong = gw.judge(changed(tape, numbers[name], array), depth="fast")
+        assert wrong.verdict is gw.Verdict.DISAGREES
+
+
+@pytest.mark.parametrize(("name", "made"), [("weight", "product"), ("arrived", "sent")])
+def test_zero_times_infinity_is_not_zero(name: str, made: str) -> None:
+    tape, numbers = of_a_first_state()
+    array = np.array(tape.values[numbers[name]].array)
+    array[3, 7] = np.inf
+    tape = changed(tape, numbers[name], array)
+    findings = gw.judge(tape, depth="fast").findings
+    about = [f for f in findings if place_of(f)[0] is not Step.FAN_IN and f.comparison.size]
+    (finding,) = (
+        f
+        for f in about
+        if f.title.startswith(("aten.mm", "MmBackward")) and value_of(tape, f) == numbers[made]
+    )
+    assert finding.verdict is not gw.Verdict.AGREES
+
+
+def test_each_turn_of_a_loop_is_held_against_its_own_weights() -> None:
+    """Their combinations are made once, for all turns until the program writes to them."""
+    torch.manual_seed(0)
+    layer = nn.Linear(256, 256, bias=False)
+    x = torch.randn(32, 256)
+    with record(layer) as recorder:
+        for turn in range(4):
+            if turn == 2:
+                with torch.no_grad():
+                    layer.weight[3, 5] += 1
+            x = layer(x.detach())
+            torch.autograd.backward(x.square().sum())
+    tape = recorder.tape
+    products = [c for c in tape.calls if c.base_op == "aten.mm" and c.during is None]
+    report = gw.judge(tape, depth="fast")
+    assert report.verdict is gw.Verdict.AGREES, report.reasons()
+    forward = {f.call: f for f in report.findings if f.step is Step.FORWARD}
+    assert all(forward[c.id].comparison.reason == PROJECTED for c in products)
+    for call, weight in zip(products, (products[0], *products[:3]), strict=True):
+        # What another turn's weights make is not what these do.
+        assert call.outputs[0] is not None
+        one, other = (tape.values[c.operands[1]].array for c in (call, weight))
+        wrong: Any = tape.values[call.operands[0]].array @ np.asarray(other)
+        of_own = np.array_equal(np.asarray(one), np.asarray(other))
+        judged = gw.judge(changed(tape, call.outputs[0], wrong), depth="fast")
+        of_call = [f for f in judged.findings if f.step is Step.FORWARD and f.call == call.id]
+        assert (of_call[0].verdict is gw.Verdict.AGREES) == of_own

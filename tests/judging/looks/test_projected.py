@@ -81,3 +81,19 @@ def test_an_error_as_small_as_the_allowance_is_often_missed() -> None:
     looked = Products(np.random.default_rng(0)).look(step, "", None, y)
     assert looked is not None
     assert misses(looked.bound / 2, math.inf) > TRIALS / 4
+
+
+@pytest.mark.parametrize("exposed", [(), (0,)])
+def test_what_lasts_is_not_that_of_memory_which_others_may_write_to(
+    exposed: tuple[int, ...],
+) -> None:
+    products = Products(np.random.default_rng(0), exposed)
+    for _ in range(2):
+        products.transposed(9, 0)
+    step, y = product()
+    assert products.look(step, "", None, y) is not None
+    again, y = product()
+    for array in (again.operands["A"].array, y.array):
+        assert isinstance(array, np.ndarray)
+        array *= 2
+    assert (products.look(again, "", None, y) is not None) == bool(exposed)

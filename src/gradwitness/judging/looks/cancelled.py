@@ -40,17 +40,16 @@ def left_of_sums(
     if {sent.dtype, came[0].dtype} != {"float32"}:
         return None
     g = raw(tape)(came[0].id)
-    with np.errstate(all="ignore"):
-        # As the sum is linear, that of squares is made by the same rule.
-        squares: Any = gradients(tape, sending(node, {input_nr}), [g * g], raw(tape), None)
-        sizes = np.sqrt(squares[input_nr])
-        allowed = close.roundings * sizes
-        error, magnitude = np.abs(expected - recorded), np.abs(recorded)
-        is_zero = (magnitude <= allowed) & (error <= allowed)
-        is_near = error <= SHARE / 2 * magnitude
-        if not (np.isfinite(sizes).all() and magnitude.any() and (is_zero | is_near).all()):
-            return None
-        seen = np.where(is_zero, 2 * allowed, SHARE * magnitude)
+    # As the sum is linear, that of squares is made by the same rule.
+    squares: Any = gradients(tape, sending(node, {input_nr}), [g * g], raw(tape), None)
+    sizes = np.sqrt(squares[input_nr])
+    allowed = close.roundings * sizes
+    error, magnitude = np.abs(expected - recorded), np.abs(recorded)
+    is_zero = (magnitude <= allowed) & (error <= allowed)
+    is_near = error <= SHARE / 2 * magnitude
+    if not (np.isfinite(sizes).all() and magnitude.any() and (is_zero | is_near).all()):
+        return None
+    seen = np.where(is_zero, 2 * allowed, SHARE * magnitude)
     at = np.unravel_index(int(seen.argmax()), sent.shape)
     largest = float(magnitude.max())
     return Comparison(

@@ -118,23 +118,22 @@ class Closeness:
         self.expected = None if index else expected
         if not self._rounds:
             return bool(scalar(np.array_equal(recorded, expected)))
-        with np.errstate(all="ignore"):
-            error = _magnitudes(expected - (wide(recorded) if self._stored else recorded))
-            at, farthest = largest_of(error)
-            common = self.roundings * self._middle
-            self._farthest = max(self._farthest, farthest)
-            if farthest <= common:
-                # So are they all, whatever each is itself.
-                self._note(farthest / common if common else 0.0, at, expected, recorded, index)
-                return True
-            bound = self._allowed(np.abs(expected))
-            near = error <= bound
-            if not scalar(near.all()):
-                if not (self._by_element and near.ndim and math.isfinite(farthest)):
-                    return False
-                self._leave(~near, index)
-                error[~near] = 0.0
-                at, _ = largest_of(error)
+        error = _magnitudes(expected - (wide(recorded) if self._stored else recorded))
+        at, farthest = largest_of(error)
+        common = self.roundings * self._middle
+        self._farthest = max(self._farthest, farthest)
+        if farthest <= common:
+            # So are they all, whatever each is itself.
+            self._note(farthest / common if common else 0.0, at, expected, recorded, index)
+            return True
+        bound = self._allowed(np.abs(expected))
+        near = error <= bound
+        if not scalar(near.all()):
+            if not (self._by_element and near.ndim and math.isfinite(farthest)):
+                return False
+            self._leave(~near, index)
+            error[~near] = 0.0
+            at, _ = largest_of(error)
         off, most = scalars(error.reshape(-1)[at], bound.reshape(-1)[at])
         self._note(off / most if off else 0.0, at, expected, recorded, index)
         return True

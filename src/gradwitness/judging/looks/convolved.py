@@ -87,18 +87,17 @@ class Convolutions:
         roots = root + sum(map(math.sqrt, lengths))
         unit = unit_roundoff("float64" if recorded.dtype == "float64" else "float32")
         stored = unit_roundoff(recorded.dtype)
-        with np.errstate(all="ignore"):
-            own = thin.combined(target or 0, recorded)
-            residual = np.abs(thin.computed(g) - own)
-            sizes = np.square(own).mean(axis=plan.combinations, keepdims=True)
-            # Of few a place's own may be small by chance.
-            sizes = np.sqrt(np.maximum(sizes, sizes.mean() / 4))
-            allowed = unit * roots * (WANDERS * across * sums.size + DRIFTS * sizes)
-            if stored > unit:
-                allowed += STORES * stored * sizes
-            farthest, ratio, allowance = scalars(
-                residual.max(), (residual / allowed).max(), allowed.max()
-            )
+        own = thin.combined(target or 0, recorded)
+        residual = np.abs(thin.computed(g) - own)
+        sizes = np.square(own).mean(axis=plan.combinations, keepdims=True)
+        # Of few a place's own may be small by chance.
+        sizes = np.sqrt(np.maximum(sizes, sizes.mean() / 4))
+        allowed = unit * roots * (WANDERS * across * sums.size + DRIFTS * sizes)
+        if stored > unit:
+            allowed += STORES * stored * sizes
+        farthest, ratio, allowance = scalars(
+            residual.max(), (residual / allowed).max(), allowed.max()
+        )
         if 1 < ratio <= _ALIKE * root:
             ratio, allowance = ratio / (_ALIKE * root), allowance * _ALIKE * root
         largest = across * norm / math.sqrt(math.prod(recorded.shape))

@@ -49,20 +49,18 @@ class Last:
         passed_on = step is _FAN_IN and terms == 1 and comparison.verdict is _AGREES
         if passed_on or step is Step.ACCUMULATE:
             return
-        before = self._at.get((place.node, place.index))
+        at = place.node, place.index
+        before = self._at.get(at)
         if before is not None and before.verdict is _DISAGREES:
             # What is wrong in a part is wrong in the sum.
             return
-        if step is _FAN_IN and comparison.reason == CANCELS:
-            # That two terms cancel says nothing of what either has lost before.
-            comparison = replace(comparison, reason="")
-        if comparison.reason in (TOO_LITTLE, COARSE, ALL_ZERO):
-            # Within its bound, though that is wide: where terms cancel, as zero is.
-            reason = CANCELS if comparison.reason == TOO_LITTLE else ""
-            comparison = replace(comparison, verdict=_AGREES, reason=reason)
-        self.forget(place)
+        if comparison.reason:
+            comparison = _plainly(step, comparison)
+        self._ways.pop(at, None)
         if comparison.verdict is not Verdict.INCONCLUSIVE:
-            self._at[place.node, place.index] = comparison
+            self._at[at] = comparison
+        else:
+            self._at.pop(at, None)
 
     def forget(self, place: Edge | None) -> None:
         """Take a gradient that was sent somewhere as recorded."""
@@ -96,8 +94,10 @@ class Last:
     @staticmethod
     def _moves(call: Call) -> bool:
         """Whether a call, and so its node, may move numbers and no more."""
+        if call.is_view or call.base_op in MOVES:
+            return True
         rule = find(call.base_op)
-        return call.is_view or call.base_op in MOVES or (rule is not None and rule.moves)
+        return rule is not None and rule.moves
 
     def at(self, place: tuple[int, int]) -> Comparison | None:
         """Return the last comparison of a gradient."""
@@ -128,6 +128,18 @@ class Last:
             # A copy, wherever it lies.
             return index
         return moved_index(one, index, other)
+
+
+def _plainly(step: Step, comparison: Comparison) -> Comparison:
+    """Return what a comparison says of a gradient on its way, where it is no mere agreement."""
+    if step is _FAN_IN and comparison.reason == CANCELS:
+        # That two terms cancel says nothing of what either has lost before.
+        return replace(comparison, reason="")
+    if comparison.reason in (TOO_LITTLE, COARSE, ALL_ZERO):
+        # Within its bound, though that is wide: where terms cancel, as zero is.
+        reason = CANCELS if comparison.reason == TOO_LITTLE else ""
+        return replace(comparison, verdict=_AGREES, reason=reason)
+    return comparison
 
 
 def moved_index(source: Value, index: tuple[int, ...], target: Value) -> tuple[int, ...] | None:

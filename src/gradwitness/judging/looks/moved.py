@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.distant import address, beside, scalar
+from gradwitness.engine.distant import address, beside
 from gradwitness.engine.forms import BITS, MOST
+from gradwitness.judging.looks.norms import are_equal
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.engine.forms import Form, Place
+    from gradwitness.engine.forms import Form
     from gradwitness.tape import Call, NodeRun, Value
 
 # Operations that are no views and compute nothing.
@@ -66,7 +67,7 @@ def handed_on(
 ) -> dict[int, bool]:
     """Return, by input, whether what a summand of the result's shape was sent is what arrived."""
     number = node_run.incoming[0] if len(node_run.incoming) == 1 else None
-    passed_on = _passed_on(form, form.edges())
+    passed_on = _passed_on(form, len(form.rule.gradients), len(form.rule.refused))
     if number is None or not passed_on:
         return {}
     came, found = values[number], {}
@@ -84,9 +85,10 @@ def handed_on(
 
 
 @functools.lru_cache(maxsize=MOST)
-def _passed_on(form: Form, edges: tuple[tuple[Place, str], ...]) -> dict[int, str]:
+def _passed_on(form: Form, vjps: int, refusals: int) -> dict[int, str]:
     """Return, by input, the formulas that pass on what arrives, some times a factor."""
-    texts = ((k, form.rule.gradients.get(name)) for k, ((name, _), _) in enumerate(edges))
+    del vjps, refusals  # See `Form.edges`.
+    texts = ((k, form.rule.gradients.get(name)) for k, ((name, _), _) in enumerate(form.edges()))
     return {k: g.text for k, g in texts if g is not None and g.text in ("g", "alpha * g")}
 
 
@@ -105,7 +107,7 @@ def is_same(recorded: Any, moved: Any) -> bool:
         return False
     if (recorded.shape, recorded.dtype) != (moved.shape, moved.dtype):
         return False
-    return _place(recorded) == _place(moved) or bool(scalar((recorded == moved).all()))
+    return _place(recorded) == _place(moved) or are_equal(recorded, moved)
 
 
 def _beside(source: NDArray[Any], view: NDArray[Any]) -> object:

@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK, _LARGE = 2**16, 2**24
-_MAX, _MIN = np.maximum.reduce, np.minimum.reduce
+_MAX, _MIN, _ALL = np.maximum.reduce, np.minimum.reduce, np.logical_and.reduce
 
 
 def norm_of(array: NDArray[Any]) -> float:
     """Return the Euclidean norm; not finite if any number is not, or their squares overflow."""
-    if array.flags.c_contiguous and array.dtype.char in "fd":
+    if array.dtype.char in "fd" and array.flags.c_contiguous:
         flat = array.reshape(-1)
-        with np.errstate(all="ignore"):
-            squares = float(scalar(np.dot(flat, flat)))
+        squares = float(scalar(flat.dot(flat)))
         if squares > 0:
             return math.sqrt(squares)
     repeated = 1
@@ -33,15 +32,14 @@ def norm_of(array: NDArray[Any]) -> float:
     flat = array.ravel(order="K")
     if array.dtype.kind == "c":
         flat = flat.view(flat.real.dtype)
-    with np.errstate(all="ignore"):
-        if array.dtype.kind == "b":
-            squares = float(scalar(np.count_nonzero(array)))
-        elif flat.dtype.char in "fd":
-            squares = float(scalar(np.dot(flat, flat)))
-            if squares == 0 and scalar(flat.any()):
-                squares = _in_blocks(flat)
-        else:
+    if array.dtype.kind == "b":
+        squares = float(scalar(np.count_nonzero(array)))
+    elif flat.dtype.char in "fd":
+        squares = float(scalar(np.dot(flat, flat)))
+        if squares == 0 and scalar(flat.any()):
             squares = _in_blocks(flat)
+    else:
+        squares = _in_blocks(flat)
     return math.sqrt(squares * max(repeated, 1)) if squares >= 0 else math.nan
 
 
@@ -49,11 +47,17 @@ def peak_of(array: NDArray[Any]) -> float:
     """Return the largest magnitude."""
     if array.dtype.kind in "cb":
         return float(scalar(np.abs(array).max()))
-    if is_distant(array):
+    if not isinstance(array, np.ndarray) and is_distant(array):
         highest, lowest = scalars(array.max(), array.min())
         return float(max(highest, -lowest))
     # (As `max` and `min` do, without their detour.)
     return max(float(_MAX(array, axis=None)), -float(_MIN(array, axis=None)))
+
+
+def are_equal(one: Any, other: Any) -> bool:
+    """Return whether all numbers of two arrays of one shape are equal; NaN equals nothing."""
+    equal: Any = one == other
+    return bool(_ALL(equal, axis=None) if isinstance(equal, np.ndarray) else scalar(equal.all()))
 
 
 def largest_of(array: Any) -> tuple[int, float]:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.distant import scalar
+from gradwitness.engine.distant import is_distant, scalar
 from gradwitness.engine.floats import Arithmetic, limits
 from gradwitness.engine.forms import MOST
 from gradwitness.judging.comparison import SHARE, Comparison
-from gradwitness.judging.looks.norms import peak_of
+from gradwitness.judging.looks.norms import are_equal, peak_of
 from gradwitness.tape import Ref
 from gradwitness.verdict import Verdict
 
@@ -60,14 +60,17 @@ _PLAIN = {"alpha": 1, "rounding_mode": None}
 _FORMAT = "float32"
 _UNIT = Arithmetic.stepwise(_FORMAT).unit
 _SMALLEST = float(limits(_FORMAT).smallest_normal)
-# So many numbers are held at once.
-_MOST = 2**18
+# So many numbers are held at once, and so many of sums are added at once.
+_MOST, _BLOCK = 2**18, 2**14
 
 
 def rounded_once(call: Call, form: Form) -> tuple[str, ...]:
     """Return what of a step rounds once at most: the empty name for its result, and operands."""
     once, asked = _by_form(form)
-    return once if all(call.arguments[n] == usual for n, usual in asked) else ()
+    for name, usual in asked:
+        if call.arguments[name] != usual:
+            return ()
+    return once
 
 
 @functools.lru_cache(maxsize=MOST)
@@ -86,8 +89,7 @@ def result_once(
     if operands is None or number is None:
         return None
     parameters = {name: call.arguments[name] for name in form.parameters}
-    with np.errstate(all="ignore"):
-        made = form.rule.function(*operands, **parameters)
+    made = form.rule.function(*operands, **parameters)
     return _looked(values[number], made, norm)
 
 
@@ -124,9 +126,8 @@ def sent_once(
     for k, value in at.items():
         name = edges[k][0][0] if k < len(edges) else ""
         if name and name in names:
-            with np.errstate(all="ignore"):
-                given = g.array, y, operands, parameters
-                made = few(g.array, y) if few else rule.gradients[name](*given)
+            given = g.array, y, operands, parameters
+            made = few(g.array, y) if few else rule.gradients[name](*given)
             found[k] = _looked(value, made, norm, roundings)
     return found
 
@@ -163,19 +164,31 @@ def sum_once(
 ) -> Comparison | None:
     """Look at a sum of gradients, added one after the other; None if it has other bits.
 
-    Each sum on the way is off by at most u times what it comes to.
+    Each sum on the way is off by at most u times what it comes to. A block of all of them is added
+    at a time: of a weight that a loop has used often, there are as many as it has turns.
     """
-    numbers = [*map(_numbers, terms)]
-    made: Any = numbers[0]
-    before = 0.0
-    for k, term in enumerate(numbers):
-        if made is None or term is None:
-            return None
-        with np.errstate(all="ignore"):
-            if k > 1:
-                before += peak_of(made)
-            made = made + term if k else made
-    return _looked(value, made, norm, before=before)
+    numbers: list[Any] = [*map(_numbers, terms)]
+    if any(array is None or array.shape != value.shape for array in numbers):
+        return None
+    made = numbers[0].copy(order="K")
+    outer = int(np.argmax(made.strides)) if made.ndim else 0
+    total, *others = (np.moveaxis(a, outer, 0) if outer else a for a in (made, *numbers[1:]))
+    peaks = [0.0] * len(others)
+    for block in _blocks(total):
+        part = total[block]
+        for k, term in enumerate(others):
+            if k:
+                peaks[k] = max(peaks[k], peak_of(part))
+            part += term[block]
+    return _looked(value, made, norm, before=sum(peaks))
+
+
+def _blocks(array: NDArray[Any]) -> list[Any]:
+    """Return ranges of rows of which a few arrays stay in a processor's cache."""
+    rows = max(1, _BLOCK * len(array) // array.size) if array.ndim and array.size else 1
+    if is_distant(array) or not array.ndim or rows >= len(array):
+        return [...]
+    return [slice(start, start + rows) for start in range(0, len(array), rows)]
 
 
 def _looked(
@@ -194,7 +207,8 @@ def _looked(
     array = _numbers(value)
     if array is None or array.dtype != made.dtype or array.shape != made.shape:
         return None
-    if not scalar((array == made).all()) or not 0 < norm(value) < math.inf:
+    length = norm(value) if are_equal(array, made) else 0.0
+    if not 0 < length < math.inf:
         return None
     first, largest = scalar(array[index := (0,) * array.ndim]), peak_of(array)
     if _UNIT * largest < _SMALLEST:
@@ -215,5 +229,5 @@ def _looked(
         ulps=0.0,
         detects=relative * largest,
         detects_relative=relative,
-        norm=norm(value),
+        norm=length,
     )

@@ -34,7 +34,7 @@ from gradwitness.judging.looks.step import Formless
 from gradwitness.rules.registry import ADDED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from numpy.typing import NDArray
 
@@ -52,11 +52,28 @@ _SIGNED = max(2, VECTORS // SIGNED)
 
 
 class Products:
-    """Random vectors by which products are looked at, and the gradients of their operands."""
+    """Random vectors by which products are looked at, and the gradients of their operands.
 
-    def __init__(self, random: np.random.Generator) -> None:
+    Of storages that are ``exposed`` to others than torch, nothing is kept beyond a step.
+    """
+
+    def __init__(self, random: np.random.Generator, exposed: Container[int] = ()) -> None:
         self._random = random
+        self._exposed = exposed
         self._drawn: dict[tuple[int, str, bool], Any] = {}
+        # By value, of transposed weights that are used again and again: their combinations by axis.
+        self._lasting: dict[int, dict[Any, Any]] = {}
+        self._of_weights: dict[int, dict[Any, Any]] = {}
+
+    def transposed(self, weight: int, number: int) -> None:
+        """Note that a value is a weight, transposed: combinations of it last from the second on.
+
+        As in the turns of a loop, which all multiply by the same numbers.
+        """
+        if weight in self._of_weights:
+            self._lasting[number] = self._of_weights[weight]
+        else:
+            self._of_weights[weight] = {}
 
     def look(
         self, step: Step, target: str, g: Value | None, recorded: Value, norm: float | None = None
@@ -70,18 +87,17 @@ class Products:
         if plan is None or not is_float(recorded.dtype):
             raise Formless
         axis, own = plan.axis, _numbers(recorded)
-        with np.errstate(all="ignore"):
-            x = self._vectors(own, own.shape[axis])
-            made = self._made(step, plan, g, x)
-            if made.shape != _with(own.shape, axis, x.shape[1]):
-                return None
-            combined, squares = _combined(own, axis, x[:, :-_SIGNED])
-            return held(
-                Combined(recorded, own, axis, combined, made),
-                plan.terms,
-                _norm(own, squares) if norm is None else norm,
-                lambda: self._made(step, plan, g, x, without_signs=True),
-            )
+        x = self._vectors(own, own.shape[axis])
+        made = self._made(step, plan, g, x)
+        if made.shape != _with(own.shape, axis, x.shape[1]):
+            return None
+        combined, squares = _combined(own, axis, x[:, :-_SIGNED])
+        return held(
+            Combined(recorded, own, axis, combined, made),
+            plan.terms,
+            _norm(own, squares) if norm is None else norm,
+            lambda: self._made(step, plan, g, x, without_signs=True),
+        )
 
     def _vectors(self, like: NDArray[Any], length: int) -> NDArray[Any]:
         """Return the random vectors of a length, one in each column; some stand there twice."""
@@ -152,10 +168,14 @@ class Products:
 
     def _thin(self, step: Step, value: Value, axis: int, x: NDArray[Any]) -> NDArray[Any]:
         """Return a tensor's combinations along an axis, behind them some with random signs."""
-        known, key = step.combined, (value.id, axis)
+        known: dict[Any, Any] = step.combined
+        key: object = (value.id, axis)
+        kept, layout = self._lasting.get(value.id), value.layout
+        if kept is not None and layout is not None and layout.storage not in self._exposed:
+            known, key = kept, axis
         if key not in known or known[key][0] is not x:
             made, _ = _combined(_numbers(value), axis, x)
-            signed = np.swapaxes(made, axis, -1)[..., -_SIGNED:]
+            signed = made.swapaxes(axis, -1)[..., -_SIGNED:]
             signs = self._signs(made, signed.shape[-2] if made.ndim > 1 else 1)
             signed *= signs if made.ndim > 1 else signs[0]
             known[key] = x, made
@@ -245,8 +265,8 @@ def _combined(
     parts, squares = [], 0.0
     for block in _blocks(array, len(array), array.shape[1] * x.shape[1]):
         rows = array[block]
-        flat = np.ravel(rows)
-        squares = squares + flat @ flat
+        flat = rows.ravel()
+        squares = squares + flat.dot(flat)
         parts.append(x[block].T @ rows if axis == 0 else rows @ x)
     if len(parts) == 1:
         return parts[0], squares
@@ -274,7 +294,8 @@ def _numbers(value: Value) -> NDArray[Any]:
     """Return a value's numbers in the format in which they are combined."""
     if value.array is None:
         raise Unjudgeable("not recorded")
-    return value.array if value.dtype == "float64" else value.array.astype(np.float32, copy=False)
+    as_it_is = value.dtype in ("float32", "float64")
+    return value.array if as_it_is else value.array.astype(np.float32)
 
 
 def _with(shape: Shape, axis: int, length: int) -> Shape:

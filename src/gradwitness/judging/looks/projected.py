@@ -85,9 +85,13 @@ def held(
     before = (slice(None),) * axis
     signed, made = made[(*before, slice(count, None))], made[(*before, slice(count))]
     off = np.abs(made - recorded)
-    farthest, *sizes = scalars(off.max(), _middle(signed), _middle(recorded))
+    farthest, *squares = scalars(off.max(), _square(signed), _square(recorded))
+    wandered, drifted = (
+        math.sqrt(square / array.size)
+        for square, array in zip(squares, (signed, recorded), strict=True)
+    )
     # Nowhere is less allowed than of half of what is in the middle, see `_sizes`.
-    common = (wanders * sizes[0] + drifts * sizes[1]) / 2
+    common = (wanders * wandered + drifts * drifted) / 2
     if farthest <= common and 0 < detected * common <= SHARE * largest:
         figures = Figures(farthest, common, farthest / common, norm)
         return told(value, figures, detected * common, largest)
@@ -129,17 +133,20 @@ def told(value: Value, figures: Figures, detects: float, largest: float) -> Comp
         Verdict.AGREES,
         PROJECTED,
         math.prod(value.shape),
+        error=figures.error,
+        bound=figures.bound,
+        ratio=figures.ratio,
+        norm=figures.norm,
         detects=detects,
         detects_relative=detects / largest,
         missed=MISSED,
-        **figures._asdict(),
     )
 
 
-def _middle(combinations: NDArray[Any]) -> Any:
-    """Return the root of the mean of the squares of combinations."""
-    flat = np.ravel(combinations)
-    return np.sqrt(flat @ flat / flat.size)
+def _square(combinations: NDArray[Any]) -> Any:
+    """Return the sum of the squares of combinations."""
+    flat = combinations.ravel()
+    return flat.dot(flat)
 
 
 def _sizes(combinations: NDArray[Any]) -> NDArray[Any]:

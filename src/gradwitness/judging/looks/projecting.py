@@ -5,6 +5,7 @@ On a device float64 takes many times as long as the program's own format.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.distant import lives_elsewhere
+from gradwitness.engine.distant import lives_elsewhere, scalar
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.looks.convolved import Convolutions
 from gradwitness.judging.looks.products import Products
@@ -20,6 +21,7 @@ from gradwitness.judging.looks.step import Formless, Step, step_of
 from gradwitness.judging.looks.sums import PRODUCTS, sums_made, sums_sent
 from gradwitness.judging.looks.whole import Whole
 from gradwitness.judging.note import Note
+from gradwitness.rules.registry import ADDED
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class Projecting(Whole):
         super().__init__(tape, records)
         self._random = np.random.default_rng(seed)
         self._convolutions = Convolutions(self._random)
-        self._products = Products(self._random)
+        self._products = Products(self._random, records.exposed)
 
     def _for_all(self, call: Call, form: Form, judged: Iterable[Value]) -> bool:
         """Whether some of a step may stand for all."""
@@ -80,6 +82,14 @@ class Projecting(Whole):
                 if looked is not None:
                     return looked
         return super()._made(call, form)
+
+    def _moved(self, call: Call) -> list[tuple[int, Comparison]] | None:
+        found = super()._moved(call)
+        if found and call.base_op == "aten.t":
+            (given,), (made,) = call.operands, call.outputs
+            if made is not None and self._tape.values[given].requires_grad:
+                self._products.transposed(given, made)
+        return found
 
     def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
         """Look at some of the results of a step for all."""
@@ -166,8 +176,9 @@ class Projecting(Whole):
             raise Formless
         if not step.is_convolution:
             looked = self._products.look(step, target, g, value, self._norms.get(value.id))
-            if looked is not None:
-                self._norms.setdefault(value.id, looked.norm)
+            if looked is None:
+                return self._without_a_factor(step, target, g, value)
+            self._norms.setdefault(value.id, looked.norm)
             return looked
         values, call, form = self._tape.values, step.call, step.form
         if g is None:
@@ -175,3 +186,20 @@ class Projecting(Whole):
         else:
             sums = sums_sent(values, call, form, target, [g.id], value, self._norm)
         return self._convolutions.look(step, target, g, value, sums, self._norm(value))
+
+    def _without_a_factor(
+        self, step: Step, target: str, g: Value | None, value: Value
+    ) -> Comparison | None:
+        """Return the comparison of the zeros that a factor of zeros makes, as a first state is."""
+        scale = step.call.arguments.get("alpha", 1)
+        whole = target != ADDED and (g is not None or ADDED not in step.operands)
+        if not (whole and _is_zero(value) and isinstance(scale, int | float)):
+            return None
+        others = [v for name, v in step.operands.items() if name not in (target, ADDED)]
+        factors = others if g is None else [g, *others]
+        finite = math.isfinite(scale) and all(math.isfinite(self._norm(v)) for v in factors)
+        return self._exactly(value) if finite and any(map(_is_zero, factors)) else None
+
+
+def _is_zero(value: Value) -> bool:
+    return value.array is not None and not scalar(value.array.any())

@@ -226,27 +226,26 @@ def agreement(
         largest = float(np.abs(recorded.astype(np.float64)).max()) if same else 0.0
         return (_agrees(value, share, norm), largest) if same else None
     own = wide(recorded)
-    with np.errstate(all="ignore"):
-        error = np.abs(own - numbers)
+    error = np.abs(own - numbers)
+    if isinstance(expected, Bounded):
+        final = last_rounding(expected.arithmetic, value.dtype)
+        bound = allowed(numbers, expected.errors[0], value.dtype, final)
+    else:
+        bound = allowed(numbers, None, value.dtype, 0.0)
+    largest = float(np.abs(numbers).max())
+    small = 4 * float(limits(value.dtype).smallest_normal)
+    if 2 * float(bound.max()) > max(SHARE * largest, small) and value.array is not None:
+        # As in full, then: the largest of all, and the probable bound.
+        largest = max(largest, *scalars(np.abs(value.array).max()))
         if isinstance(expected, Bounded):
-            final = last_rounding(expected.arithmetic, value.dtype)
-            bound = allowed(numbers, expected.errors[0], value.dtype, final)
-        else:
-            bound = allowed(numbers, None, value.dtype, 0.0)
-        largest = float(np.abs(numbers).max())
-        small = 4 * float(limits(value.dtype).smallest_normal)
-        if 2 * float(bound.max()) > max(SHARE * largest, small) and value.array is not None:
-            # As in full, then: the largest of all, and the probable bound.
-            largest = max(largest, *scalars(np.abs(value.array).max()))
-            if isinstance(expected, Bounded):
-                bound = allowed(numbers, expected.errors[1], value.dtype, final)
-        worst, widest = float(error.max()), float(bound.max())
-        # NaN compares as false.
-        if not (bool((error <= bound).all()) and math.isfinite(worst) and math.isfinite(widest)):
-            return None
-        if 2 * widest > max(SHARE * largest, small):
-            return None
-        at = int(np.argmax(ratio_of(error, bound)))
+            bound = allowed(numbers, expected.errors[1], value.dtype, final)
+    worst, widest = float(error.max()), float(bound.max())
+    # NaN compares as false.
+    if not (bool((error <= bound).all()) and math.isfinite(worst) and math.isfinite(widest)):
+        return None
+    if 2 * widest > max(SHARE * largest, small):
+        return None
+    at = int(np.argmax(ratio_of(error, bound)))
     looked = _agrees(
         value,
         share,

@@ -20,10 +20,11 @@ from gradwitness.engine.floats import is_inexact
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.forms import form_of
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.in_pieces import gradient_cuts, parts_made, parts_sent
+from gradwitness.engine.in_pieces import gradient_cuts, parts_sent
 from gradwitness.engine.tiling import slabs
 from gradwitness.judging.looks.cancelled import left_of_sums
 from gradwitness.judging.looks.close import Closeness, exact, is_clear, together
+from gradwitness.judging.looks.direct import made_in_parts, moved_back
 from gradwitness.judging.looks.moved import (
     COPIES,
     MOVED,
@@ -152,10 +153,9 @@ class Whole:
             return None
         close = self._closeness(value, Sums(len(terms)))
         for index in slabs(value.shape, on_device=lives_elsewhere(value)):
-            with np.errstate(all="ignore"):
-                total = self._records.part(terms[0], index) + self._records.part(terms[1], index)
-                for number in terms[2:]:
-                    total += self._records.part(number, index)
+            total = self._records.part(terms[0], index) + self._records.part(terms[1], index)
+            for number in terms[2:]:
+                total += self._records.part(number, index)
             if not close.take(total, index):
                 return None
         return close.result()
@@ -170,8 +170,7 @@ class Whole:
         return self._made(call, form)
 
     def _once(self, call: Call, form: Form) -> tuple[str, ...]:
-        few = form.largest <= self._few or is_own(call.base_op)
-        return () if few else rounded_once(call, form)
+        return () if form.largest <= self._few else rounded_once(call, form)
 
     def _made(self, call: Call, form: Form) -> list[tuple[int, Comparison]] | None:
         """Look at the results of a call that computes."""
@@ -180,7 +179,7 @@ class Whole:
         self._require_clear(call, form, outputs.values())
         sums = sums_made(values, call, form, self._norm)
         close: dict[int, Closeness] = {}
-        for k, index, part in parts_made(self._tape, call, self._records):
+        for k, index, part in made_in_parts(self._tape, call, form, self._records):
             # Of outputs without elements there is nothing to say, but where all are.
             if part is None or k not in outputs or 0 in outputs[k].shape:
                 continue
@@ -245,16 +244,21 @@ class Whole:
             return self._sent_on(node, call, node_run, sent)
         form = self._form(call)
         came = node_run.incoming[0] if node_run.incoming else None
-        once: dict[int, Comparison | None] = {
-            k: self._passed_on(came, sent[k]) if same else None
-            for k, same in handed_on(values, call, form, node_run, sent).items()
-        }
-        names = self._once(call, form) if len(once) < len(sent) else ()
+        found: dict[int, Comparison] = {}
+        rest = sent
+
+        def looked(at: dict[int, Comparison | None]) -> dict[int, Value]:
+            """Keep what clearly agrees, and return what was not looked at."""
+            found.update((k, c) for k, c in at.items() if c is not None)
+            return {k: value for k, value in rest.items() if k not in at}
+
+        handed = handed_on(values, call, form, node_run, sent)
+        if handed:
+            same = {k: self._passed_on(came, sent[k]) if s else None for k, s in handed.items()}
+            rest = looked(same)
+        names = self._once(call, form) if rest else ()
         if names:
-            rest = {k: value for k, value in sent.items() if k not in once}
-            once |= sent_once(values, call, form, node_run, rest, names, self._norm)
-        found = {k: comparison for k, comparison in once.items() if comparison is not None}
-        rest = {k: value for k, value in sent.items() if k not in once}
+            rest = looked(sent_once(values, call, form, node_run, rest, names, self._norm))
         return found | self._gradients(node, call, form, node_run, rest) if rest else found
 
     def _gradients(
@@ -327,7 +331,7 @@ class Whole:
             if value.array is None or not value.array.size:
                 continue
             if source is None or not self._views.are_known(kind, source, value.array):
-                made = made or gradients(self._tape, node, incoming, numbers, None)
+                made = made or moved_back(self._tape, node, call, incoming)
                 if not is_same(value.array, made[k]):
                     continue
                 if source is not None:

@@ -46,8 +46,8 @@ class Accumulation(Detector):
             return
         for number in made(call):
             value = self.tape.values[number]
-            layout = value.layout
-            if call.writes and layout is not None and layout.storage in self._open:
+            layout = value.layout if call.writes else None
+            if layout is not None and layout.storage in self._open:
                 self._closed[tuple(self._open.pop(layout.storage))] = None
             if not value.shape:
                 self._makers[number] = call

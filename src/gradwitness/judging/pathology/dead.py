@@ -66,14 +66,15 @@ class DeadUnits(Detector):
         if output is None:
             return
         self._makers[output] = call.id
-        if "convolution" in call.base_op or self._is_by_channel(call, output):
+        by_channel = self._channels and self._is_by_channel(call, output)
+        if by_channel or "convolution" in call.base_op:
             self._channels.update(call.outputs)
-        if _rectifies(call) and (operands := _operands(call)):
+        if call.base_op in _RECTIFIERS and _rectifies(call) and (operands := _operands(call)):
             self._look(call, output, self._maker(operands[0]))
 
     def _is_by_channel(self, call: Call, output: int) -> bool:
-        on = bool(self._channels) and not self._channels.isdisjoint(_operands(call))
-        return on and len(self.tape.values[output].shape) > 2
+        among = not self._channels.isdisjoint(_operands(call))
+        return among and len(self.tape.values[output].shape) > 2
 
     def _maker(self, number: int) -> tuple[str, ...]:
         """Return the module and parameter names of the last layer that a value went through."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gradwitness.tape import Call, LeafUpdate, Node, NodeRun, Tape
 
 _KIND = "changed after it was saved"
+# (An enumeration's members are looked up at a function's pace.)
+_DISAGREES = Verdict.DISAGREES
 
 
 class Overwritten(Detector):
@@ -45,8 +47,8 @@ class Overwritten(Detector):
         findings: Sequence[Finding],
     ) -> None:
         del update
-        wrong = [f for f in findings if f.comparison.verdict is Verdict.DISAGREES]
-        if all(f.step is not Step.BACKWARD for f in wrong):
+        wrong = [f for f in findings if f.comparison.verdict is _DISAGREES]
+        if not wrong or all(f.step is not Step.BACKWARD for f in wrong):
             return
         node = self.tape.nodes[node_run.node]
         calls = [self.tape.calls[n] for n in _calls(node)]

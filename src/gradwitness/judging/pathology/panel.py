@@ -46,30 +46,31 @@ class Panel:
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:
         """Pass a call on."""
-        self._for_each("called", call, findings)
+        self._show("called", call, findings)
 
     def node_ran(
         self, sweep: int, node_run: NodeRun, update: LeafUpdate | None, findings: Sequence[Finding]
     ) -> None:
         """Pass a node run on."""
-        self._for_each("node_ran", sweep, node_run, update, findings)
+        self._show("node_ran", sweep, node_run, update, findings)
         if update is not None:
-            self._for_each("accumulated", sweep, node_run, update)
+            self._show("accumulated", sweep, node_run, update)
 
     def notes(self, judgement: Judgement) -> tuple[Note, ...]:
         """Return the notes of all detectors, then those about failures."""
-        notes = [note for found in self._for_each("notes", judgement) for note in found]
+        notes: list[Note] = []
+        self._show("notes", judgement, heard=notes.extend)
         return (*notes, *self._failures)
 
-    def _for_each(self, method: str, *given: Any) -> list[Any]:
-        """Call a method of the detectors that have their own; return what it returned."""
-        returned = []
+    def _show(self, method: str, *given: Any, heard: Callable[[Any], None] | None = None) -> None:
+        """Call a method of the detectors that have their own, and pass on what it returned."""
         for detector, heed in self._heeding[method]:
             try:
-                returned.append(heed(*given))
+                returned = heed(*given)
+                if heard is not None:
+                    heard(returned)
             except Exception as error:  # noqa: BLE001 (noted in the report, see the class)
                 self._drop(detector, error)
-        return returned
 
     def _drop(self, detector: Detector, error: Exception) -> None:
         for method, heeding in self._heeding.items():

@@ -110,7 +110,8 @@ class Sight(Detector):
                 self._returned.setdefault(call.id, set()).add(origin)
         for output in made(call):
             self._makers[output] = call.id
-            value = self._single(output)
+            # (Few are single numbers.)
+            value = None if len(self.tape.values[output].shape) > 1 else self._single(output)
             if value is not None:
                 self._digits.setdefault(value, output)
             if not call.grad and self._is_direction(output):

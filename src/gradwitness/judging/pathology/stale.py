@@ -42,8 +42,8 @@ class Stale(Detector):
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
         del findings
         if call.writes:
-            layouts = [self.tape.values[n].layout for n in call.outputs if n is not None]
-            for layout in layouts:
+            for number in call.outputs:
+                layout = None if number is None else self.tape.values[number].layout
                 if layout is not None:
                     self._written.setdefault(layout.storage, call.source)
                     for leaf, sweep, source in self._pending.pop(layout.storage, ()):
