@@ -104,15 +104,22 @@ class Numbers:
 
     def _last_digits(self, printed: Printed) -> NDArray[np.int16]:
         """Return the exponents of the last digits of numbers."""
-        decimals = np.minimum(printed.decimals, _LARGEST_EXPONENT)
-        last = -np.where(decimals > 0, decimals, DECIMALS_OF_A_POINT)
-        last[printed.decimals < 0] = -self._whole_decimals
-        if printed.is_scaled.any():
+        decimals, is_scaled = printed.decimals, printed.is_scaled
+        if decimals.max(initial=0) > _LARGEST_EXPONENT:
+            decimals = np.minimum(decimals, _LARGEST_EXPONENT)
+        last = -decimals
+        if decimals.min(initial=1) < 1:
+            last[decimals == 0] = -DECIMALS_OF_A_POINT
+            last[decimals < 0] = -self._whole_decimals
+        if is_scaled.any():
             unit = printed.exponents - np.maximum(decimals, 0)
             unit = np.clip(unit, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
-            last = np.where(printed.is_scaled, np.where(printed.values, unit, _FINEST), last)
-        last[~np.isfinite(printed.values)] = _EXACT
-        return last.astype(np.int16)
+            unit[printed.values == 0] = _FINEST
+            last = unit if is_scaled.all() else np.where(is_scaled, unit, last)
+        last = last.astype(np.int16)
+        if not np.isfinite(printed.values).all():
+            last[~np.isfinite(printed.values)] = _EXACT
+        return last
 
     def take(self, scale: float = 1.0) -> tuple[NDArray[np.float64], NDArray[Any] | float]:
         """Return the numbers times a factor, and how far printing may have rounded each."""
@@ -120,9 +127,9 @@ class Numbers:
         none = np.zeros(0), np.zeros(0, np.int16)
         values, last = map(np.concatenate, zip(none, *self._read, strict=True))
         rounding = _rounding(values, last) if len(values) else np.zeros(1)
-        if np.all(rounding == rounding[0]):
-            return values * scale, float(rounding[0]) * abs(scale)
-        return values * scale, rounding * abs(scale)
+        if scale != 1.0:
+            values, rounding = values * scale, rounding * abs(scale)
+        return values, float(rounding[0]) if (rounding == rounding[0]).all() else rounding
 
 
 def _half_unit(last: Any) -> Any:
