@@ -44,7 +44,6 @@ _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+", re.ASC
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
 _ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
 _LINE = re.compile(rb"[^\n]*")
-_EMPTY_LINES = re.compile(rb"\n{2,}")
 _COMMENTS = re.compile(rb"(?:[ \t]*#[^\n]*\n|\s*\n)+")
 # What somebody may have meant for a number, with other signs in it; and what makes it no count.
 _LIKE_A_NUMBER = re.compile(r"[-+.]?\d[-+.,;:'%\d\seE]*", re.ASCII)
@@ -236,15 +235,11 @@ def _plain_matrix(
             block = block.replace(b"\r\n", b"\n")
         if tail:
             block = block.replace(tail + b"\n", b"\n")
-        if block.startswith(b"\n") or b"\n\n" in block:
-            block = _EMPTY_LINES.sub(b"\n", block).removeprefix(b"\n")
-        if not block:
-            continue
         try:
             printed = read_printed(block, delimiter)
         except ValueError:
             return None
-        if not _are_rows(block, printed, delimiter, width):
+        if b"\r" in block or not _are_rows(block, printed, delimiter, width):
             return None
         numbers.extend_read(printed, len(printed.ends))
     return numbers
@@ -256,6 +251,9 @@ def _are_rows(block: bytes, printed: Printed, delimiter: bytes, width: int) -> b
     after = ends
     if not printed.is_tight:
         after = np.flatnonzero((letters == _NEWLINE) | (letters == delimiter[0]))
+        # Before the first letter, too, a line ends: as the last one does.
+        is_empty = (letters[after] == _NEWLINE) & (letters[after - 1] == _NEWLINE)
+        after = after[~is_empty]
         if len(after) != len(ends) or (after < ends).any() or (after[:-1] >= ends[1:]).any():
             return False
     if len(after) % width:

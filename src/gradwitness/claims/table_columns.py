@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(NUMBER_PATTERN.decode(), re.ASCII)
 _TEXT = re.compile(r"[^\W\d][\w./-]*")
-_EMPTY_LINES = re.compile(rb"\n{2,}")
+_EMPTY_LINES = re.compile(rb"\n\n+")
 # 3 and (0, 1), each on a line; and what makes spaces of all that is between the numbers.
 _PLACE = rb"(?:\d{1,9}|\(\d{1,9}(?:, ?\d{1,9})*+,?\))"
 _TUPLES = re.compile(rb"(?:" + _PLACE + rb"\n)*+" + _PLACE)
