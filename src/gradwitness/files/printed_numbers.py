@@ -33,7 +33,7 @@ _WORD = re.compile(rb"[^ \n\r\t]+")
 
 _SPACE, _POINT, _MINUS, _PLUS, _ZERO, _E = b" .-+0e"
 _LOWER = 0x20  # the bit that makes a letter a small one
-_WHITE = b" \n\r\t"  # what may stand between numbers
+_CONTROL = list(b"\n\r\t")  # those that may stand between numbers
 # Letters read at a time: what is made of them stays in the cache.
 BLOCK = 1 << 18
 # As many letters are read sooner one by one.
@@ -92,10 +92,12 @@ class Printed:
 
 
 def blocks_of(text: bytes, between: bytes) -> Iterator[bytes]:
-    """Yield a text in blocks that end with a letter that may stand between numbers."""
+    """Yield a text in blocks that end with one of the letters that may stand between numbers."""
+    letter = re.compile(b"[" + re.escape(between) + b"]")
     begin = 0
     while begin < len(text):
-        end = text.find(between, begin + BLOCK) + 1 or len(text)
+        found = letter.search(text, begin + BLOCK)
+        end = found.end() if found else len(text)
         yield text[begin:end]
         begin = end
 
@@ -140,9 +142,10 @@ def _read_few(text: bytes) -> Printed:
 def _read_many(text: bytes, also: bytes) -> Printed:
     padded = b" " * _PADDING + text + b" " * (2 * _EIGHT - len(text) % _EIGHT)
     letters = np.frombuffer(padded, np.uint8)
-    begins, ends, is_tight = _words(letters[_PADDING : _PADDING + len(text) + 1], also)
-    begins += _PADDING
-    ends += _PADDING
+    before = _PADDING - 1
+    begins, ends, is_tight = _words(letters[before : _PADDING + len(text) + 1], also)
+    begins += before
+    ends += before
     e = ends
     if b"e" in text or b"E" in text:
         e = _place_in_each(letters, _E, begins, ends, ends)
@@ -191,22 +194,29 @@ def _far_exponent(digits: bytes) -> int:
 def _words(letters: NDArray[np.uint8], also: bytes) -> tuple[Integers, Integers, bool]:
     """Return where words begin and end, and whether one letter is between any two of them.
 
-    The last of the letters is a space.
+    The first and the last of the letters are spaces.
     """
     is_between = letters <= _SPACE
     for letter in also:
         is_between |= letters == letter
-    ends = np.flatnonzero(is_between)
-    may_be_between = np.zeros(256, np.bool_)
-    may_be_between[list(_WHITE + also)] = True
-    if not may_be_between[letters[ends]].all():
+    ends = np.flatnonzero(is_between[1:] > is_between[:-1]) + 1
+    last = ends[-1] if len(ends) else 0
+    # At the end of the text, one more may follow the last word.
+    is_tight = (
+        not is_between[1]
+        and len(letters) - last <= 2
+        and np.count_nonzero(is_between[:last]) == len(ends)
+    )
+    if is_tight:
+        begins = np.concatenate([[1], ends[:-1] + 1])
+        control = letters[ends]
+    else:
+        begins = np.flatnonzero(is_between[:-1] > is_between[1:]) + 1
+        control = letters
+    control = control[control < _SPACE]
+    if control.size and not np.isin(control, _CONTROL).all():
         raise ValueError("a character that cannot be seen")
-    begins = np.concatenate([[0], ends[:-1] + 1])
-    if len(ends) > 1 and begins[-1] == ends[-1]:
-        begins, ends = begins[:-1], ends[:-1]  # it follows a line's end
-    is_word = begins < ends
-    is_tight = bool(is_word.all())
-    return (begins, ends, True) if is_tight else (begins[is_word], ends[is_word], False)
+    return begins, ends, is_tight
 
 
 def _place_in_each(
