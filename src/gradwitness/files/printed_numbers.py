@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+
+from gradwitness.files.printed_digits import MOST_DIGITS, WHOLE_POWERS, Digits, Letters, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,36 +33,22 @@ NUMBER_PATTERN = rb"[-+]?(?:(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?|(?i:nan
 _NUMBER = re.compile(NUMBER_PATTERN)
 _WORD = re.compile(rb"[^ \n\r\t]+")
 
-_SPACE, _POINT, _MINUS, _PLUS, _ZERO, _E = b" .-+0e"
+_SPACE, _POINT, _MINUS, _PLUS, _E = b" .-+e"
 _LOWER = 0x20  # the bit that makes a letter a small one
 _CONTROL = list(b"\n\r\t")  # those that may stand between numbers
 # Letters read at a time: what is made of them stays in the cache.
 BLOCK = 1 << 18
 # As many letters are read sooner one by one.
 _FEW = 1 << 8
-_EIGHT = 8
-_MOST_DIGITS = 19  # a uint64 holds them all
-_PADDING = 3 * _EIGHT
 # Integers up to 2^53 and powers of ten up to 10^22 are exact in float64, so that one operation
 # between them is rounded once.
 _MOST_EXACT, _EXACT_POWER = 2**53, 22
 # Beyond these powers the product might leave the normal numbers, or its error term might.
 _MOST_POWER = 250
 _POWERS = 10.0 ** np.arange(_EXACT_POWER + 1)
-_WHOLE_POWERS = np.uint64(10) ** np.arange(_MOST_DIGITS + 1, dtype=np.uint64)
 _SPLIT = 2.0**27 + 1
 # Twice what the sum of two float64, which stands for a product, may be off by, as a share of it.
 _UNSURE = 2.0**-98
-
-
-def _eight_of(letter: int) -> np.uint64:
-    return np.uint64(int.from_bytes(bytes([letter]) * _EIGHT, "little"))
-
-
-_ZEROS, _UP_TO_HIGH, _HIGH = map(_eight_of, (_ZERO, 0x80 - 10, 0x80))
-_PAIRS = np.uint64(0x000000FF000000FF)
-# The last of eight letters are in the highest bytes.
-_LAST = np.array([2**64 - (1 << 64 - 8 * n) for n in range(_EIGHT + 1)], np.uint64)
 
 
 @dataclass(frozen=True)
@@ -114,7 +102,11 @@ def read_printed(text: bytes, also: bytes = b"") -> Printed:
     """
     if len(text) < _FEW:
         return _read_few(text.translate(bytes.maketrans(also, b" " * len(also))))
-    return _read_many(text, also)
+    between = Letters(text)
+    before = between.begin - 1
+    begins, ends, is_tight = _words(between.letters[before : between.end + 1], also)
+    printed = read_words(between, begins + before, ends + before)
+    return replace(printed, ends=printed.ends - between.begin, is_tight=is_tight)
 
 
 def _read_few(text: bytes) -> Printed:
@@ -139,16 +131,13 @@ def _read_few(text: bytes) -> Printed:
     )
 
 
-def _read_many(text: bytes, also: bytes) -> Printed:
-    padded = b" " * _PADDING + text + b" " * (2 * _EIGHT - len(text) % _EIGHT)
-    letters = np.frombuffer(padded, np.uint8)
-    before = _PADDING - 1
-    begins, ends, is_tight = _words(letters[before : _PADDING + len(text) + 1], also)
-    begins += before
-    ends += before
-    e = ends
-    if b"e" in text or b"E" in text:
-        e = _place_in_each(letters, _E, begins, ends, ends)
+def read_words(text: Letters, begins: Integers, ends: Integers) -> Printed:
+    """Read words of a text; raise `ValueError` if one is no number.
+
+    They are in order, and none is empty.
+    """
+    letters = text.letters
+    e = _place_in_each(letters, _E, begins, ends, ends)
     is_scaled = e < ends
     is_negative, is_signed = _signs(letters, begins)
     digits_begin = begins + is_signed
@@ -156,39 +145,39 @@ def _read_many(text: bytes, also: bytes) -> Printed:
     is_pointed = point != e
     whole, decimals = point - digits_begin, e - point - is_pointed
     count = whole + decimals
-    digits = _Digits(padded, (count < 1) | (count > _MOST_DIGITS))
+    digits = Digits(text, (count < 1) | (count > MOST_DIGITS))
     mantissa = digits.before(point, whole)
     if is_pointed.any():
-        shift = _WHOLE_POWERS[np.clip(_one(decimals), 0, _MOST_DIGITS)]
+        shift = WHOLE_POWERS[np.clip(one_of(decimals), 0, MOST_DIGITS)]
         mantissa = mantissa * shift + digits.before(e, decimals)
     exponents = np.zeros(len(ends), np.int64)
     if is_scaled.any():
-        exponents = _exponents(digits, e, ends, is_scaled)
+        exponents = _exponents(text, digits, e, ends)
     values = _scaled(mantissa, exponents - decimals, digits.odd)
     bits = values.view(np.uint64)
     bits |= is_negative.astype(np.uint64) << np.uint64(63)
     if digits.odd.any():
-        values[digits.odd] = _one_by_one(padded, begins[digits.odd], ends[digits.odd])
+        values[digits.odd] = _one_by_one(text.padded, begins[digits.odd], ends[digits.odd])
     decimals[~is_pointed] = -1
-    return Printed(values, decimals, exponents, is_scaled, ends - _PADDING, is_tight)
+    return Printed(values, decimals, exponents, is_scaled, ends)
 
 
-def _exponents(digits: _Digits, e: Integers, ends: Integers, is_scaled: Flags) -> Integers:
+def _exponents(text: Letters, digits: Digits, e: Integers, ends: Integers) -> Integers:
     """Return the integers after the letters e, 0 where there is none."""
-    letters = digits.letters
-    is_below, is_signed = _signs(letters, e + 1)
+    is_scaled = e < ends
+    is_below, is_signed = _signs(text.letters, e + 1)
     counts = (ends - e - 1 - is_signed) * is_scaled
     digits.odd |= is_scaled & (counts < 1)
     exponents = digits.before(ends, counts).view(np.int64)
-    for n in np.flatnonzero(counts >= _MOST_DIGITS):
-        exponents[n] = _far_exponent(letters[ends[n] - counts[n] : ends[n]].tobytes())
+    for n in np.flatnonzero(counts >= MOST_DIGITS):
+        exponents[n] = _far_exponent(text.padded[ends[n] - counts[n] : ends[n]])
     return np.where(is_below, -exponents, exponents)
 
 
 def _far_exponent(digits: bytes) -> int:
     """Return an integer of many digits, which may be zeros, as nearly as an int64 holds it."""
     digits = digits.lstrip(b"0") or b"0"
-    return int(digits) if len(digits) < _MOST_DIGITS and digits.isdigit() else 10**9
+    return int(digits) if len(digits) < MOST_DIGITS and digits.isdigit() else 10**9
 
 
 def _words(letters: NDArray[np.uint8], also: bytes) -> tuple[Integers, Integers, bool]:
@@ -233,8 +222,12 @@ def _place_in_each(
             is_within = (begins <= guess).all() and (guess < stops).all()
             if is_within and (letters[guess] | _LOWER == letter).all():
                 return guess
-    places = np.flatnonzero(letters | _LOWER == letter)
+    begin, end = begins[:1].sum(), ends[-1:].sum()
+    places = begin + np.flatnonzero(letters[begin:end] | _LOWER == letter)
     words = np.searchsorted(ends, places)
+    is_within = begins[words] <= places  # others are in words that are not read
+    if not is_within.all():
+        words, places = words[is_within], places[is_within]
     if (np.diff(words) == 0).any():
         raise ValueError("no number has two points, or two exponents")
     place = stops.copy()
@@ -249,71 +242,11 @@ def _signs(letters: NDArray[np.uint8], begins: Integers) -> tuple[Flags, Flags]:
     return is_negative, is_negative | (first == _PLUS)
 
 
-def _one(counts: Integers) -> Any:
-    """Return counts, or the one that all of them are."""
-    return counts[0] if len(counts) and counts.min() == counts.max() else counts
-
-
-class _Digits:
-    """Reads integers, and notes the words that are odd: with other letters, or too many.
-
-    Parameters
-    ----------
-    padded : bytes
-        The text, between spaces.
-    odd : ndarray
-        The words that are known to be odd.
-    """
-
-    def __init__(self, padded: bytes, odd: Flags) -> None:
-        self.letters = np.frombuffer(padded, np.uint8)
-        self._eights = np.frombuffer(padded, np.dtype("<u8"))
-        self.odd = odd
-
-    def before(self, ends: Integers, counts: Integers) -> NDArray[np.uint64]:
-        """Return the integers of so many digits that end before some places."""
-        if counts.min(initial=0) < 0 or counts.max(initial=0) > _MOST_DIGITS:
-            self.odd |= (counts < 0) | (counts > _MOST_DIGITS)
-            counts = np.clip(counts, 0, _MOST_DIGITS)
-        most, count = int(counts.max(initial=0)), _one(counts)
-        value = np.zeros(len(ends), np.uint64)
-        if most <= 2:
-            for n in range(most):
-                digit = self.letters[ends - 1 - n] - np.uint8(_ZERO)
-                if count is counts:
-                    digit *= counts > n
-                self.odd |= digit > 9
-                value += digit if n == 0 else np.uint8(10) * digit
-            return value
-        for n in range(0, most, _EIGHT):
-            part = self._eight(ends - n, np.clip(count - n, 0, _EIGHT))
-            value = value + part * _WHOLE_POWERS[n] if n else part
-        return value
-
-    def _eight(self, ends: Integers, counts: Any) -> NDArray[np.uint64]:
-        """Return the integers of at most eight digits, of which each takes a byte of a word."""
-        place = (ends >> 3) - 1
-        shift = ((ends & 7) << 3).view(np.uint64)
-        word = self._eights[place] >> shift
-        # A shift by all 64 bits is none, so it is made in two steps.
-        word |= (self._eights[place + 1] << np.uint64(1)) << (np.uint64(63) - shift)
-        word ^= _ZEROS
-        word &= _LAST[counts]
-        # In a byte of a digit the sum leaves the highest bit clear.
-        known = (word + _UP_TO_HIGH) | word
-        if np.bitwise_or.reduce(known) & _HIGH:
-            self.odd |= (known & _HIGH) != 0
-        # Pairs of digits, then pairs of pairs, then both halves.
-        word = word * np.uint64(10) + (word >> np.uint64(8))
-        upper = ((word >> np.uint64(16)) & _PAIRS) * np.uint64(1 + (10_000 << 32))
-        return ((word & _PAIRS) * np.uint64(100 + (1_000_000 << 32)) + upper) >> np.uint64(32)
-
-
 def _scaled(mantissa: NDArray[np.uint64], power: Integers, odd: Flags) -> NDArray[np.float64]:
     """Return integers times powers of ten, correctly rounded, or note that they are odd."""
     size = np.abs(power)
     values = mantissa.astype(np.float64)
-    scale = _POWERS[np.minimum(_one(size), _EXACT_POWER)]
+    scale = _POWERS[np.minimum(one_of(size), _EXACT_POWER)]
     if power.max(initial=0) <= 0:
         values /= scale
     else:
