@@ -15,12 +15,11 @@ from gradwitness._errors import FileFormatError
 from gradwitness._printable import listed
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.records import claims_of_records, limited
+from gradwitness.claims.table_cells import cells_of
 from gradwitness.claims.table_columns import (
     are_plain,
-    are_whole,
     claims_by_column,
     claims_of_numbers,
-    columns_of,
 )
 from gradwitness.claims.text import read_text, tensors_of
 from gradwitness.claims.text_brackets import squeezed
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gradwitness.claims.records import Record
+    from gradwitness.claims.table_cells import Cells
     from gradwitness.files.printed_numbers import Printed
 
 # Of ASCII, as in the bytes of other texts: other scripts have digits, too.
@@ -106,7 +106,7 @@ def _table(content: bytes, delimiter: str, comment: str, path: Path) -> Claims:
         return _claims_of(numbers, width, comment or path.stem, path)
     _check_names(first, path)
     if _is_headless(first):
-        found = _columns_by_name(columns_of(content, delimiter.encode(), len(first)), path)
+        found = _columns_by_name(cells_of(content, delimiter.encode(), len(first)), path)
         return found or _rows_by_name([first, *limited(rows, path)], path)
     names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
     line = _first_line(content)
@@ -160,23 +160,24 @@ def _at_once(content: bytes, names: list[str], delimiter: bytes, path: Path) -> 
     numbers = _plain_matrix(content, delimiter, len(names)) if are_plain(names) else None
     if numbers and (found := claims_of_numbers(names, numbers, path)):
         return found
-    columns = columns_of(content, delimiter, len(names))
-    return claims_by_column(dict(zip(names, columns, strict=True)), path) if columns else None
+    cells = cells_of(content, delimiter, len(names))
+    return claims_by_column(names, cells, path) if cells else None
 
 
-def _columns_by_name(columns: list[list[str]] | None, path: Path) -> Claims | None:
+def _columns_by_name(cells: Cells | None, path: Path) -> Claims | None:
     """Read rows of a name and numbers as `_rows_by_name` does, or return None."""
-    if not columns:
+    if not cells:
         return None
-    between = columns[1:-1]
-    numbers = [str(n) for n in range(len(columns) - 1)]
-    if between and all(map(are_whole, between)):
-        if len(between) > _MOST_PLACES or are_whole(columns[-1]):
+    last = cells.width - 1
+    between = range(1, last)
+    numbers = [str(n) for n in range(last)]
+    if between and all(map(cells.are_whole, between)):
+        if len(between) > _MOST_PLACES or cells.are_whole(last):
             return None
         numbers = [*(f"index{n}" for n in range(len(between))), "value"]
-    elif any(_INDEX.fullmatch(cells[0]) for cells in between):
+    elif any(_INDEX.fullmatch(cells.first(column)) for column in between):
         return None
-    return claims_by_column(dict(zip(["name", *numbers], columns, strict=True)), path)
+    return claims_by_column(["name", *numbers], cells, path)
 
 
 def _rows_by_name(rows: list[list[str]], path: Path) -> Claims:

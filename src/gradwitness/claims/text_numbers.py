@@ -71,11 +71,11 @@ class Numbers:
         if len(self._words) >= _BATCH:
             self.read()
 
-    def extend_read(self, printed: Printed, count: int) -> None:
-        """Append the first of some numbers that were read, so many of them."""
+    def extend_read(self, printed: Printed, count: int | None = None) -> None:
+        """Append numbers that were read, or the first so many of them."""
         self.read()
         self._read.append((printed.values[:count], self._last_digits(printed)[:count]))
-        self._count += count
+        self._count += len(self._read[-1][0])
 
     def part(self, which: Any) -> Numbers:
         """Return some of the numbers."""

@@ -34,6 +34,7 @@ _NUMBER = re.compile(NUMBER_PATTERN)
 _WORD = re.compile(rb"[^ \n\r\t]+")
 
 _SPACE, _POINT, _MINUS, _PLUS, _E = b" .-+e"
+_OF_NUMBERS = b"0123456789+-.eEnNaAiIfFtTyY "
 _LOWER = 0x20  # the bit that makes a letter a small one
 _CONTROL = list(b"\n\r\t")  # those that may stand between numbers
 # Letters read at a time: what is made of them stays in the cache.
@@ -300,6 +301,9 @@ def _one_by_one(padded: bytes, begins: Integers, ends: Integers) -> NDArray[np.f
     """Return numbers of any form."""
     words = [padded[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
     text = b" ".join(words)
+    # NumPy takes nan(1) for a number, and other white space for none.
+    if other := text.translate(None, _OF_NUMBERS):
+        raise ValueError(f"no letter of a number: {other[:1]!r}")
     with warnings.catch_warnings():
         # What is no number is told by a warning, and by an error in later versions.
         warnings.simplefilter("error", DeprecationWarning)
@@ -307,7 +311,6 @@ def _one_by_one(padded: bytes, begins: Integers, ends: Integers) -> NDArray[np.f
             values = np.fromstring(text, sep=" ")
         except DeprecationWarning as error:
             raise ValueError(str(error)) from None
-    # NumPy takes nan(1) for a number.
-    if len(values) != len(words) or b"(" in text:
+    if len(values) != len(words):
         raise ValueError("not as many numbers as words")
     return values

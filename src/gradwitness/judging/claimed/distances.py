@@ -333,7 +333,7 @@ def _of_finite(
     """Return the figures of a piece in which a number, or a distance in its format, is not finite.
 
     Where a number is not, the smallest of its line is 0: the line is read again. The last is how
-    many pairs are NaN and NaN, if these are all that is not finite; else 0. ``part`` is overwritten.
+    many pairs are NaN and NaN, if these are all that is not finite; else 0. ``part`` is written to.
     """
     known = np.isfinite(w)
     finite = np.isfinite(r) & known
