@@ -122,8 +122,8 @@ def test_most_lines_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     # Otherwise the two above would compare one way of reading with itself.
     read = []
 
-    def counted(text: bytes) -> Any:
-        printed = printed_numbers.read_printed(text)
+    def counted(text: bytes, also: bytes = b"") -> Any:
+        printed = printed_numbers.read_printed(text, also)
         read.append(len(printed.ends))
         return printed
 

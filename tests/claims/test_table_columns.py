@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NUMBERS = ["0.5", "-1.25e-3", "3", "0", "7.0", "nan", "1e0", "-0.0", "+2", "inf", "123456.789"]
-NAMES = ["w", "b", "fc.weight", "w1", "a.b", "nan", "x y", "1", "[2]", "ü"]  # fmt: skip
+NAMES = [
+    "w", "b", "fc.weight", "w1", "a.b", "nan", "x y", "1", "[2]", "ü", '"w"', "w ", " w", "w_1.weight",
+    "w_2.weight", "w_1.weights",
+]  # fmt: skip
 INDICES = [
     "0",
     "1",
@@ -36,7 +39,11 @@ HEADERS = [
     "name", "param", "layer", "step", "run", "i", "row", "col", "index", "value", "grad", "torch",
     "", "Unnamed: 0", "dtype", "0", "1", "2", "w", "epoch",
 ]  # fmt: skip
-ODD = ["", " ", " 1.5", "1 2", "1,2", '"1,000.5"', "x", '"[1, 2]"', "1.5\t", "1_0", "0x10", "\x0b"]
+ODD = [
+    "", " ", " 1.5", "1 2", "1,2", '"1,000.5"', "x", '"[1, 2]"', "1.5\t", "1_0", "0x10", "\x0b", '"1.5"',
+    '"', '""', ' "w"', '"w" ', 'a"b', '"a""b"', '"a\nb"', '"a\n\nb"', '"0,1"', "\x1f1", "1\xa0", "w\xa0",
+    "1" * 20, "w" * 300, " " * 40 + "1", "nan(1)", "1.2.3", "1e5e3", "(0, 1)", "1\r2",
+]  # fmt: skip
 
 
 def told(path: Path) -> Any:

@@ -167,7 +167,7 @@ def test_what_two_float64_do_not_decide_is_told() -> None:
     # Below 2^54 every other integer is a float64: the last odd one lies between it and 2^54 - 2.
     middles.append(2**54 - 1)
     for digits, power in ((5, -1), (25, -2)):
-        mantissa = np.array([digits * middle for middle in middles])
+        mantissa = np.array([digits * middle for middle in middles], np.uint64)
         powers = np.full(mantissa.shape, power)
         assert _in_two_parts(mantissa, powers)[1].all()
         assert not _in_two_parts(mantissa + 1, powers)[1].any()

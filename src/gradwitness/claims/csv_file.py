@@ -15,12 +15,11 @@ from gradwitness._errors import FileFormatError
 from gradwitness._printable import listed
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.records import claims_of_records, limited
+from gradwitness.claims.table_cells import cells_of
 from gradwitness.claims.table_columns import (
     are_plain,
-    are_whole,
     claims_by_column,
     claims_of_numbers,
-    columns_of,
 )
 from gradwitness.claims.text import read_text, tensors_of
 from gradwitness.claims.text_brackets import squeezed
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gradwitness.claims.records import Record
+    from gradwitness.claims.table_cells import Cells
+    from gradwitness.files.printed_numbers import Printed
 
 # Of ASCII, as in the bytes of other texts: other scripts have digits, too.
 _NUMBER = re.compile(NUMBER_PATTERN.decode(), re.ASCII)
@@ -42,7 +43,7 @@ _BATCH = 1 << 8  # rows that are read at a time
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+", re.ASCII)
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
 _ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
-_EMPTY_LINES = re.compile(rb"(?m)^\r?\n")
+_LINE = re.compile(rb"[^\n]*")
 _COMMENTS = re.compile(rb"(?:[ \t]*#[^\n]*\n|\s*\n)+")
 # What somebody may have meant for a number, with other signs in it; and what makes it no count.
 _LIKE_A_NUMBER = re.compile(r"[-+.]?\d[-+.,;:'%\d\seE]*", re.ASCII)
@@ -57,7 +58,7 @@ def read_csv(path: Path) -> Claims:
     Raises `FileFormatError` if it is not a table of names and numbers.
     """
     comment, content = _without_comments(read_bytes(path))
-    line = content.partition(b"\n")[0]
+    line = _first_line(content)
     delimiter = max(b"\t;,", key=lambda letter: line.count(bytes([letter])))
     words = line.split()
     if delimiter not in line and len(words) > 1 and _NUMBER.fullmatch(words[0].decode("latin-1")):
@@ -71,6 +72,11 @@ def read_csv(path: Path) -> Claims:
         csv.field_size_limit(before)
 
 
+def _first_line(content: bytes) -> bytes:
+    match = _LINE.match(content)
+    return match[0] if match else b""
+
+
 def _without_comments(content: bytes) -> tuple[str, bytes]:
     """Split off lines of comment at the beginning; the last may hold the names of the columns."""
     match = _COMMENTS.match(content)
@@ -78,7 +84,7 @@ def _without_comments(content: bytes) -> tuple[str, bytes]:
         return "", content
     comment = match[0].strip().rpartition(b"\n")[2].lstrip(b"# \t").rstrip()
     rest = content[match.end() :]
-    line = rest.partition(b"\n")[0]
+    line = _first_line(rest)
     counts = [(line.count(letter), comment.count(letter)) for letter in (b"\t", b";", b",")]
     is_delimited = any(count for count, _ in counts) or len(line.split()) == 1
     if comment and is_delimited and all(count == names for count, names in counts):
@@ -87,7 +93,8 @@ def _without_comments(content: bytes) -> tuple[str, bytes]:
 
 
 def _table(content: bytes, delimiter: str, comment: str, path: Path) -> Claims:
-    text = io.StringIO(content.decode("utf-8", "replace"), newline="")
+    # Of most files no more than the first row is read so.
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8", "replace", newline="")
     rows = (row for row in csv.reader(text, delimiter=delimiter) if row)
     first = [cell.strip() for cell in next(rows, ())]
     width = max((n for n, cell in enumerate(first, 1) if cell), default=0)
@@ -99,10 +106,11 @@ def _table(content: bytes, delimiter: str, comment: str, path: Path) -> Claims:
         return _claims_of(numbers, width, comment or path.stem, path)
     _check_names(first, path)
     if _is_headless(first):
-        found = _columns_by_name(columns_of(content, delimiter.encode(), len(first)), path)
+        found = _columns_by_name(cells_of(content, delimiter.encode(), len(first)), path)
         return found or _rows_by_name([first, *limited(rows, path)], path)
     names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
-    line, _, below = content.partition(b"\n")
+    line = _first_line(content)
+    below = content[len(line) + 1 :]
     found = None if b'"' in line else _at_once(below, names, delimiter.encode(), path)
     if not found:
         records = [record(names, row, path) for row in limited(rows, path)]
@@ -152,23 +160,24 @@ def _at_once(content: bytes, names: list[str], delimiter: bytes, path: Path) -> 
     numbers = _plain_matrix(content, delimiter, len(names)) if are_plain(names) else None
     if numbers and (found := claims_of_numbers(names, numbers, path)):
         return found
-    columns = columns_of(content, delimiter, len(names))
-    return claims_by_column(dict(zip(names, columns, strict=True)), path) if columns else None
+    cells = cells_of(content, delimiter, len(names))
+    return claims_by_column(names, cells, path) if cells else None
 
 
-def _columns_by_name(columns: list[list[str]] | None, path: Path) -> Claims | None:
+def _columns_by_name(cells: Cells | None, path: Path) -> Claims | None:
     """Read rows of a name and numbers as `_rows_by_name` does, or return None."""
-    if not columns:
+    if not cells:
         return None
-    between = columns[1:-1]
-    numbers = [str(n) for n in range(len(columns) - 1)]
-    if between and all(map(are_whole, between)):
-        if len(between) > _MOST_PLACES or are_whole(columns[-1]):
+    last = cells.width - 1
+    between = range(1, last)
+    numbers = [str(n) for n in range(last)]
+    if between and all(map(cells.are_whole, between)):
+        if len(between) > _MOST_PLACES or cells.are_whole(last):
             return None
         numbers = [*(f"index{n}" for n in range(len(between))), "value"]
-    elif any(_INDEX.fullmatch(cells[0]) for cells in between):
+    elif any(_INDEX.fullmatch(cells.first(column)) for column in between):
         return None
-    return claims_by_column(dict(zip(["name", *numbers], columns, strict=True)), path)
+    return claims_by_column(["name", *numbers], cells, path)
 
 
 def _rows_by_name(rows: list[list[str]], path: Path) -> Claims:
@@ -221,32 +230,37 @@ def _plain_matrix(
     Each row may end with ``tail``.
     """
     numbers = Numbers()
-    if tail:
-        content = re.sub(re.escape(tail) + rb"(?=\r?(?:\n|\Z))", b"", content)
-    for block in blocks_of(content, b"\n"):
-        if block[:1] in (b"\n", b"\r") or b"\n\n" in block or b"\n\r" in block:
-            block = _EMPTY_LINES.sub(b"", block)
-        if not block:
-            continue
+    for rows in blocks_of(content, b"\n"):
+        block = rows if rows.endswith(b"\n") else rows + b"\n"
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n")
+        if tail:
+            block = block.replace(tail + b"\n", b"\n")
         try:
-            printed = read_printed(block.replace(delimiter, b" "))
+            printed = read_printed(block, delimiter)
         except ValueError:
             return None
-        block += b"\n" * (not block.endswith(b"\n"))
-        letters = np.frombuffer(block, np.uint8)
-        is_newline = letters == _NEWLINE
-        after = np.flatnonzero(is_newline | (letters == delimiter[0]))
-        rows, ends = np.count_nonzero(is_newline), printed.ends
-        # One delimiter follows each number, and the end of the line each row.
-        if (
-            not len(after) == len(ends) == rows * width
-            or (after < ends).any()
-            or (after[:-1] >= ends[1:]).any()
-            or not is_newline[after[width - 1 :: width]].all()
-        ):
+        if b"\r" in block or not _are_rows(block, printed, delimiter, width):
             return None
-        numbers.extend_read(printed, len(ends))
+        numbers.extend_read(printed, len(printed.ends))
     return numbers
+
+
+def _are_rows(block: bytes, printed: Printed, delimiter: bytes, width: int) -> bool:
+    """Whether one delimiter follows each number, and the end of the line each row."""
+    letters, ends = np.frombuffer(block, np.uint8), printed.ends
+    after = ends
+    if not printed.is_tight:
+        after = np.flatnonzero((letters == _NEWLINE) | (letters == delimiter[0]))
+        # Before the first letter, too, a line ends: as the last one does.
+        is_empty = (letters[after] == _NEWLINE) & (letters[after - 1] == _NEWLINE)
+        after = after[~is_empty]
+        if len(after) != len(ends) or (after < ends).any() or (after[:-1] >= ends[1:]).any():
+            return False
+    if len(after) % width:
+        return False
+    follows = letters[after].reshape(-1, width)
+    return bool((follows[:, -1] == _NEWLINE).all() and (follows[:, :-1] == delimiter[0]).all())
 
 
 def _matrix(first: list[str], rows: Iterable[list[str]], width: int, path: Path) -> Numbers:

@@ -93,10 +93,10 @@ def finite_numbers(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     for (piece,) in pieces(array, dtype=array.dtype):
         for part in (piece[:glance], piece[glance:]):
             if part.any():
-                numbers = part.astype(np.float64)
-                if not np.isfinite(numbers).all():
-                    numbers = numbers[np.isfinite(numbers)]
-                yield numbers
+                finite = np.isfinite(part)
+                numbers = part if finite.all() else part[finite]
+                if numbers.size:
+                    yield numbers.astype(np.float64)
         glance = 0
 
 

@@ -283,17 +283,23 @@ def at_places(claim: Claim, order: NDArray[np.int64], path: Path) -> Claim:
     """
     shape = tuple(int(n) + 1 for n in order.max(axis=0))
     size = int(np.prod(np.array(shape, float)))
-    at = tuple(order.T)
-    if size > _MOST_ENTRIES or size != len(order) or not _is_each(np.ravel_multi_index(at, shape)):
+    if size > _MOST_ENTRIES or size != len(order):
+        at = np.zeros(0, np.int64)
+    else:
+        at = np.ravel_multi_index(tuple(order.T), shape)
+    if not len(at) or not _is_each(at):
         raise FileFormatError(
             f"{path}, {claim.name[:80]}: {len(order)} entries do not fill the shape {shape} "
             "that their indices span"
         )
-    values = np.empty(shape)
-    values[at] = claim.array.reshape(-1)
-    rounding = np.empty(shape)
-    rounding[at] = claim.rounding
-    return Claim(claim.name, values, rounding, where=claim.where, is_open=True)
+    values, rounding = claim.array.reshape(-1), claim.rounding
+    if (np.diff(at) != 1).any():
+        order = np.argsort(at)
+        values = values[order]
+        rounding = rounding[order] if isinstance(rounding, np.ndarray) else rounding
+    if isinstance(rounding, np.ndarray):
+        rounding = rounding.reshape(shape)
+    return Claim(claim.name, values.reshape(shape), rounding, where=claim.where, is_open=True)
 
 
 def _is_each(places: NDArray[np.int64]) -> bool:

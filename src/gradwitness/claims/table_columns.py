@@ -6,12 +6,11 @@ empty, tensors, or of another kind than others of their column; entries that com
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise
+from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,6 @@ from gradwitness.claims.claim import Claims
 from gradwitness.claims.records import (
     INDEX,
     INTEGER,
-    MOST_ROWS,
     NAMES,
     NO_CLAIM,
     RUNS,
@@ -30,8 +28,7 @@ from gradwitness.claims.records import (
     at_places,
     claim_of,
 )
-from gradwitness.claims.text_numbers import Numbers
-from gradwitness.files.printed_numbers import NUMBER_PATTERN, blocks_of, read_printed, values_of
+from gradwitness.files.printed_numbers import NUMBER_PATTERN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,62 +36,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.claims.claim import Run
+    from gradwitness.claims.table_cells import Cells
+    from gradwitness.claims.text_numbers import Numbers
 
 _NUMBER = re.compile(NUMBER_PATTERN.decode(), re.ASCII)
 _TEXT = re.compile(r"[^\W\d][\w./-]*")
-_EMPTY_LINES = re.compile(rb"\n{2,}")
-# 3 and (0, 1), each on a line; and what makes spaces of all that is between the numbers.
-_PLACE = rb"(?:\d{1,9}|\(\d{1,9}(?:, ?\d{1,9})*+,?\))"
-_TUPLES = re.compile(rb"(?:" + _PLACE + rb"\n)*+" + _PLACE)
-_APART = bytes.maketrans(b"(,)\n", b"    ")
-# Between words; a line end is between cells.
-_BETWEEN = b" ", b"\t", b"\r"
-_MOST_DIGITS = 9
 
 
-def columns_of(content: bytes, delimiter: bytes, width: int) -> list[list[str]] | None:
-    """Return the cells of a table, column by column; None if a row is of another length."""
-    if b'"' in content or b"\0" in content:
-        lines = io.StringIO(content.decode("utf-8", "replace"), newline="")
-        rows = (row for row in csv.reader(lines, delimiter=delimiter.decode()) if row)
-        some = list(islice(rows, MOST_ROWS + 1))
-        if not 0 < len(some) <= MOST_ROWS or any(len(row) != width for row in some):
-            return None
-        return [list(map(str.strip, column)) for column in zip(*some, strict=True)]
-    if b"\r" in content:
-        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if b"\n\n" in content:
-        content = _EMPTY_LINES.sub(b"\n", content)
-    content = content.strip(b"\n")
-    letters = np.frombuffer(content + b"\n", np.uint8)
-    is_end = letters[(letters == delimiter[0]) | (letters == ord("\n"))] == ord("\n")
-    count = int(np.count_nonzero(is_end))
-    if not content or count > MOST_ROWS or len(is_end) != count * width:
-        return None
-    if not is_end[width - 1 :: width].all():
-        return None
-    text = content.replace(b"\n", delimiter).decode("utf-8", "replace")
-    cells = list(map(str.strip, text.split(delimiter.decode())))
-    return [cells[n::width] for n in range(width)]
-
-
-def are_whole(cells: list[str]) -> bool:
-    """Whether all cells are whole numbers of few digits."""
-    text = "".join(cells)
-    lengths = {*map(len, cells)}
-    return text.isascii() and text.isdigit() and 0 not in lengths and max(lengths) <= _MOST_DIGITS
-
-
-def claims_by_column(columns: dict[str, list[str]], path: Path) -> Claims | None:
+def claims_by_column(names: list[str], cells: Cells, path: Path) -> Claims | None:
     """Return the claims in a table as `claims_of_records` does, or None if that must decide.
 
     Parameters
     ----------
-    columns : dict of str to list of str
-        The cells below each name, at least one.
+    names : list of str
+        Of its columns, all different.
+    cells : Cells
     path : Path
     """
-    table = _table(columns, path)
+    table = _table(names, cells, path)
     if table is None:
         return None
     try:
@@ -115,25 +74,32 @@ def are_plain(names: list[str]) -> bool:
 def claims_of_numbers(names: list[str], numbers: Numbers, path: Path) -> Claims | None:
     """Do so where all cells are numbers, row by row, and the names of their columns are plain."""
     numeric = {name: n for n, name in enumerate(names)}
-    runs = _wide(_Table(path, {name: [] for name in names}, numeric, numbers, [], [], [], None))
+    runs = _wide(_Table(path, numeric, numbers, [], {}, names, None))
     return Claims(path.name, tuple(runs)) if runs else None
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Text in cells: which of some different words each row holds."""
+
+    codes: NDArray[np.int64]
+    words: list[str]
 
 
 @dataclass(frozen=True)
 class _Table:
     path: Path
-    cells: dict[str, list[str]]
-    numeric: dict[str, int]  # the columns of numbers; others hold text, or indices
+    numeric: dict[str, int]  # the columns of numbers, in their order
     numbers: Numbers  # row by row
-    runs: list[str]
-    names: list[str]
-    indices: list[str]
+    runs: list[_Column]
+    names: dict[str, _Column]
+    values: list[str]  # of the columns of numbers
     places: NDArray[np.int64] | None  # row by row
 
-    @property
-    def values(self) -> list[str]:
-        others = {*self.runs, *self.names, *self.indices}
-        return [name for name in self.cells if name not in others]
+    @cached_property
+    def are_entries(self) -> bool:
+        """Whether columns of values hold the entries of a tensor side by side, unless placed."""
+        return len(self.values) > 1 and all(map(INTEGER.fullmatch, self.values))
 
     def column(self, name: str, rows: NDArray[np.int64] | None = None) -> Numbers:
         """Return the numbers in some rows of a column, by default in all."""
@@ -141,49 +107,43 @@ class _Table:
         return self.numbers.part(slice(at, None, width) if rows is None else rows * width + at)
 
 
-def _table(columns: dict[str, list[str]], path: Path) -> _Table | None:
+def _table(names: list[str], cells: Cells, path: Path) -> _Table | None:
     """Tell columns apart; None if the cells of one are of several kinds."""
-    cells = {
-        name: column
-        for name, column in columns.items()
-        if name.lower() not in NO_CLAIM and not _counts(name, column)
+    at = {
+        name: n
+        for n, name in enumerate(names)
+        if name.lower() not in NO_CLAIM and not _counts(name, n, cells)
     }
-    indices = [name for name in cells if INDEX.fullmatch(name)]
-    others = [name for name in cells if not INDEX.fullmatch(name)]
-    numbered = [name for name in others if _NUMBER.fullmatch(cells[name][0])]
-    numeric = {name: n for n, name in enumerate(numbered)}
-    text = {cell for name in others if name not in numeric for cell in cells[name]}
-    numbers = _numbers([cells[name] for name in numeric])
-    places = _places([cells[name] for name in indices])
-    if indices and places is None:
+    indices = [name for name in at if INDEX.fullmatch(name)]
+    others = [name for name in at if not INDEX.fullmatch(name)]
+    numeric = [name for name in others if _NUMBER.fullmatch(cells.first(at[name]))]
+    of_rows = [name for name in others if name.lower() in NAMES or name not in numeric]
+    of_runs = [name for name in at if name.lower() in RUNS]
+    text = {name: _Column(*cells.words(at[name])) for name in {*of_rows, *of_runs}}
+    if not all(_is_text(word) for name in text if name not in numeric for word in text[name].words):
         return None
-    if numbers is None or any(_NUMBER.fullmatch(x) or not _TEXT.fullmatch(x) for x in text):
+    numbers = cells.numbers([at[name] for name in numeric])
+    parts = [part for name in indices if (part := cells.places(at[name])) is not None]
+    if numbers is None or len(parts) < len(indices):
         return None
-    names = [name for name in others if name.lower() in NAMES or name not in numeric]
-    runs = [name for name in cells if name.lower() in RUNS]
-    return _Table(path, cells, numeric, numbers, runs, names, indices, places)
-
-
-def _counts(name: str, cells: list[str]) -> bool:
-    is_unnamed = name == "" or name.startswith(UNNAMED)
-    return is_unnamed and are_whole(cells) and len({*cells}) == len(cells)
-
-
-def _numbers(columns: list[list[str]]) -> Numbers | None:
-    """Return the numbers in columns, row by row; None if a cell holds anything else than one."""
-    cells = (
-        columns[0] if len(columns) == 1 else list(chain.from_iterable(zip(*columns, strict=True)))
+    return _Table(
+        path,
+        {name: n for n, name in enumerate(numeric)},
+        numbers,
+        [text[name] for name in of_runs],
+        {name: text[name] for name in of_rows},
+        [name for name in numeric if name not in text],
+        np.concatenate(parts, axis=1) if parts else None,
     )
-    text, numbers = "\n".join(cells).encode(), Numbers()
-    if "" in cells or any(map(text.count, _BETWEEN)):
-        return None
-    try:
-        for block in blocks_of(text, b"\n"):
-            printed = read_printed(block)
-            numbers.extend_read(printed, len(printed.ends))
-    except ValueError:
-        return None
-    return numbers if len(numbers) == len(cells) else None
+
+
+def _is_text(cell: str) -> bool:
+    return bool(_TEXT.fullmatch(cell)) and not _NUMBER.fullmatch(cell)
+
+
+def _counts(name: str, column: int, cells: Cells) -> bool:
+    is_unnamed = name == "" or name.startswith(UNNAMED)
+    return is_unnamed and cells.are_whole(column) and cells.are_distinct(column)
 
 
 def _wide(table: _Table) -> list[Run]:
@@ -199,74 +159,49 @@ def _wide(table: _Table) -> list[Run]:
 def _long(table: _Table) -> list[Run]:
     """Return the tensors of each run; none if it must be told from single cells."""
     names, places = _names(table), table.places
-    told = list(zip(*(table.cells[name] for name in table.runs), strict=True))
-    starts = [n for n, (a, b) in enumerate(pairwise(told), 1) if a != b]
+    starts = {n for run in table.runs for n in (np.flatnonzero(np.diff(run.codes)) + 1).tolist()}
     runs = []
-    for begin, end in pairwise((0, *starts, len(names))):
-        of_run = _groups(names[begin:end], begin)
-        where = places
+    for begin, end in pairwise((0, *sorted(starts), len(names.codes))):
+        of_run = _groups(names, begin, end)
+        base: int | None = None
         if places is not None:
-            if not (places[begin:end] >= 0).any(axis=1).all():
+            here = places[begin:end]
+            if not (here >= 0).any(axis=1).all():
                 return []
-            if len(of_run) > 1 and _count(places[begin:end]):
-                if starts:
-                    return []
-                where = None  # they count the rows, not a tensor's entries
-            else:
-                where = places - int((places[begin:end] != 0).all()) * (places > 0)
+            # If they count the rows, they are not of a tensor's entries.
+            if len(of_run) == 1 or not _count(here):
+                base = int((here != 0).all())
+            elif starts:
+                return []
         run: Run = {}
         for name, rows in of_run.items():
-            run |= _tensors(table, name, rows, where)
+            run |= _tensors(table, name, rows, base)
         runs.append(run)
     return [run for run in runs if run]
 
 
-def _names(table: _Table) -> list[str]:
-    columns = [table.cells[name] for name in table.names]
-    if len(columns) > 1:
-        return list(map(".".join, zip(*columns, strict=True)))
-    prefix = table.names[0] if table.names[0] in table.numeric else ""
-    return [prefix + cell for cell in columns[0]] if prefix else columns[0]
+def _names(table: _Table) -> _Column:
+    """Return the name of each row, of one column or several."""
+    (name, names), *others = table.names.items()
+    if not others and name in table.numeric:
+        return _Column(names.codes, [name + word for word in names.words])
+    for _, column in others:
+        both, codes = np.unique(names.codes * len(column.words) + column.codes, return_inverse=True)
+        pairs = (divmod(pair, len(column.words)) for pair in both.tolist())
+        joined = [f"{names.words[a]}.{column.words[b]}" for a, b in pairs]
+        # Those of a.b and c are those of a and b.c.
+        numbered = {word: n for n, word in enumerate(dict.fromkeys(joined))}
+        names = _Column(np.array([numbered[word] for word in joined])[codes], list(numbered))
+    return names
 
 
-def _groups(names: list[str], begin: int) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of each name, which begin at some row."""
-    numbered = {name: n for n, name in enumerate(dict.fromkeys(names))}
-    codes = np.fromiter(map(numbered.__getitem__, names), np.int64, len(names))
-    order = np.argsort(codes, kind="stable") + begin
-    edges = np.searchsorted(codes[order - begin], np.arange(len(numbered) + 1))
-    return {name: order[edges[n] : edges[n + 1]] for name, n in numbered.items()}
-
-
-def _places(columns: list[list[str]]) -> NDArray[np.int64] | None:
-    """Return an index a row, with -1 where one is shorter; None if a cell holds anything else."""
-    parts = []
-    for cells in columns:
-        some = list(filter(None, cells))
-        if some and are_whole(some):
-            numbers = np.full((len(cells), 1), -1)
-            which = slice(None) if len(some) == len(cells) else [*map(bool, cells)]
-            numbers[which, 0] = values_of(" ".join(some).encode())
-        elif (tuples := _tuples(cells)) is not None:
-            numbers = tuples
-        else:
-            return None
-        parts.append(numbers)
-    return np.concatenate(parts, axis=1) if parts else None
-
-
-def _tuples(cells: list[str]) -> NDArray[np.int64] | None:
-    text = "\n".join(cells).encode()
-    if not _TUPLES.fullmatch(text):
-        return None
-    text = text.replace(b",)", b")")
-    letters = np.frombuffer(text + b"\n", np.uint8)
-    # One of these follows each number.
-    is_last = letters[(letters == ord(",")) | (letters == ord("\n"))] == ord("\n")
-    counts = np.diff(np.flatnonzero(is_last), prepend=-1)
-    places = np.full((len(cells), counts.max()), -1)
-    places[np.arange(counts.max()) < counts[:, None]] = values_of(text.translate(_APART))
-    return places
+def _groups(names: _Column, begin: int, end: int) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of each name, of those from one row to another, as they first come."""
+    codes = names.codes[begin:end]
+    order = np.argsort(codes, kind="stable")
+    found, edges = np.unique(codes[order], return_index=True)
+    groups = zip(found.tolist(), np.split(order + begin, edges[1:]), strict=True)
+    return {names.words[n]: rows for n, rows in sorted(groups, key=lambda group: group[1][0])}
 
 
 def _count(places: NDArray[np.int64]) -> bool:
@@ -275,12 +210,13 @@ def _count(places: NDArray[np.int64]) -> bool:
     return used.shape[1] == 1 and bool((used[:, 0] == np.arange(len(used))).all())
 
 
-def _tensors(
-    table: _Table, name: str, rows: NDArray[np.int64], places: NDArray[np.int64] | None
-) -> Run:
-    """Return the tensors in rows of one name: one for each column of values."""
+def _tensors(table: _Table, name: str, rows: NDArray[np.int64], base: int | None) -> Run:
+    """Return the tensors in rows of one name: one for each column of values.
+
+    Indices count from ``base`` on; None if there are none.
+    """
     values = table.values
-    if places is None and len(values) > 1 and all(map(INTEGER.fullmatch, values)):
+    if base is None and table.are_entries:
         at = np.array([table.numeric[value] for value in values])
         side_by_side = table.numbers.part((rows[:, None] * len(table.numeric) + at).reshape(-1))
         return {name: claim_of(name, *side_by_side.take(), table.path)}
@@ -288,11 +224,11 @@ def _tensors(
     for column in values:
         full = name if len(values) == 1 else f"{name}.{column}"
         claim = claim_of(full, *table.column(column, rows).take(), table.path)
-        if places is not None:
-            here = places[rows]
-            is_used = here >= 0
-            if (is_used != is_used[0]).any():
+        if base is not None and table.places is not None:
+            here = table.places[rows]
+            is_used = here[0] >= 0
+            if ((here >= 0) != is_used).any():
                 raise FileFormatError("its indices differ in length")
-            claim = at_places(claim, here[:, is_used[0]], table.path)
+            claim = at_places(claim, here[:, is_used] - base, table.path)
         run[full] = claim
     return run

@@ -34,14 +34,15 @@ _PLAIN = b"0123456789+-.eE, \t\r"
 _ROW = re.compile(rb"[-+.\deEnNaAiIfFtTyY,\s]+")
 # What ends many lines of numbers, and, so that they do not, infinite ones and NaN.
 _OTHER = re.compile(rb"(?i)(?<![^-+\s,])(?:nan|inf(?:inity)?)(?![^\s,])|[^\x00-9e]")
-_NINE, _E, _NEWLINE = b"9e\n"
+_NINE, _E, _NEWLINE, _COMMA, _SPACE, _TAB = b"9e\n, \t"
 _LOWER = 0x20  # the bit that makes a letter a small one
 # Between numbers, and within one: of decimals, or of thousands.
 _TIGHT_COMMA = re.compile(rb"\d[\d.eE+-]*,[-+.]?\d[^\s\[\]]{0,30}")
-_SPACE = re.compile(rb"[\d.][ \t]+[-+.\d]")
+_SPACES = re.compile(rb"[\d.][ \t]+[-+.\d]")
 _LOOSE_COMMAS = b", ", b",\n"
 _NOTHING = re.compile(rb",[ \t]*,")
 _EMPTY_LINE = re.compile(rb"\n[ \t\r,]*\n")
+_MOST_BLANKS = 16  # that are looked at one by one
 # Fewer bytes of rows are read line by line.
 _BY_LINE = 1 << 12
 _UNEQUAL = "all rows of a tensor must have the same length"
@@ -189,16 +190,16 @@ def _check_commas(text: Cursor, begin: int, count: int) -> None:
 
     They may where white space sets other numbers apart.
     """
-    commas = text.content.count(b",", begin, text.at)
+    read = text.content[begin : text.at]
+    commas = read.count(b",")
     if not commas:
         return
-    read = text.content[begin : text.at]
-    if (b",," in read or b", ," in read) and (nothing := _NOTHING.search(read)):
+    if _may_be_next_to_each_other(read) and (nothing := _NOTHING.search(read)):
         raise text.error("nothing between two commas.", begin + nothing.start())
     # Where one is between any two numbers, white space alone is nowhere.
     if commas == count - 1 or commas == sum(map(read.count, _LOOSE_COMMAS)):
         return
-    if not _SPACE.search(read):
+    if not _SPACES.search(read):
         return
     if comma := _TIGHT_COMMA.search(read):
         found = comma[0].decode("utf-8", "replace")
@@ -207,6 +208,18 @@ def _check_commas(text: Cursor, begin: int, count: int) -> None:
             "a point, nothing between thousands, and the same between all numbers.",
             begin + comma.start(),
         )
+
+
+def _may_be_next_to_each_other(read: bytes) -> bool:
+    """Whether two commas have nothing, or many blanks, between them."""
+    letters = np.frombuffer(read + b"\n", np.uint8)
+    after = np.flatnonzero(letters == _COMMA) + 1
+    for _ in range(_MOST_BLANKS):
+        following = letters[after]
+        if (following == _COMMA).any():
+            return True
+        after = after[(following == _SPACE) | (following == _TAB)] + 1
+    return bool(len(after))
 
 
 def _read_rows(text: Cursor, *, by_rows: bool) -> Tensor:

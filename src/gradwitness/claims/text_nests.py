@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # The limit of NumPy 1.
 MAX_DEPTH = 32
 _OPEN, _CLOSE = b"[]"
-_TO_SPACE = bytes.maketrans(b"[],", b"   ")
+_BETWEEN = b"[],"  # besides white space
 # Shorter ones are read sooner bracket by bracket.
 _LEAST = 1 << 12
 
@@ -37,9 +37,9 @@ def read_regular(content: bytes, begin: int) -> tuple[Numbers, tuple[int, ...], 
     end = begin + int(places[-1]) + 1
     numbers, ends = Numbers(), [np.zeros(0, np.int64)]
     at = 0
-    for block in blocks_of(content[begin:end].translate(_TO_SPACE), b" "):
+    for block in blocks_of(content[begin:end], _BETWEEN + b" \n"):
         try:
-            printed = read_printed(block)
+            printed = read_printed(block, _BETWEEN)
         except ValueError:
             return None
         numbers.extend_read(printed, len(printed.ends))

@@ -51,6 +51,8 @@ class Numbers:
         self._read: list[tuple[NDArray[np.float64], NDArray[np.int16]]] = []
         self._count = 0
         self._whole_decimals = whole_decimals
+        # How far printing may have rounded each, where that rests on itself alone; else empty.
+        self._own: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -69,25 +71,23 @@ class Numbers:
         if len(self._words) >= _BATCH:
             self.read()
 
-    def extend_read(self, printed: Printed, count: int) -> None:
-        """Append the first of some numbers that were read, so many of them."""
+    def extend_read(self, printed: Printed, count: int | None = None) -> None:
+        """Append numbers that were read, or the first so many of them."""
         self.read()
         self._read.append((printed.values[:count], self._last_digits(printed)[:count]))
-        self._count += count
-
-    def columns(self, width: int) -> list[Numbers]:
-        """Return the columns of a matrix of so many, whose rows these are."""
-        return [self.part(slice(n, None, width)) for n in range(width)]
+        self._count += len(self._read[-1][0])
 
     def part(self, which: Any) -> Numbers:
         """Return some of the numbers."""
         self.read()
-        if len(self._read) > 1:
+        if len(self._read) != 1 or self._own is None:
             values, last = map(np.concatenate, zip(*self._read, strict=True))
-            self._read = [(values, last)]
+            self._read, self._own = [(values, last)], _own_rounding(values, last)
         part = Numbers(self._whole_decimals)
-        part._read = [(values[which], last[which]) for values, last in self._read]
-        part._count = sum(len(values) for values, _ in part._read)
+        ((values, last),) = self._read
+        part._read = [(values[which], last[which])]
+        part._own = self._own[which] if self._own.size else self._own
+        part._count = len(part._read[0][0])
         return part
 
     def read(self) -> None:
@@ -104,30 +104,43 @@ class Numbers:
 
     def _last_digits(self, printed: Printed) -> NDArray[np.int16]:
         """Return the exponents of the last digits of numbers."""
-        decimals = np.minimum(printed.decimals, _LARGEST_EXPONENT)
-        last = -np.where(decimals > 0, decimals, DECIMALS_OF_A_POINT)
-        last[printed.decimals < 0] = -self._whole_decimals
-        if printed.is_scaled.any():
+        decimals, is_scaled = printed.decimals, printed.is_scaled
+        if decimals.max(initial=0) > _LARGEST_EXPONENT:
+            decimals = np.minimum(decimals, _LARGEST_EXPONENT)
+        last = -decimals
+        if decimals.min(initial=1) < 1:
+            last[decimals == 0] = -DECIMALS_OF_A_POINT
+            last[decimals < 0] = -self._whole_decimals
+        if is_scaled.any():
             unit = printed.exponents - np.maximum(decimals, 0)
             unit = np.clip(unit, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
-            last = np.where(printed.is_scaled, np.where(printed.values, unit, _FINEST), last)
-        last[~np.isfinite(printed.values)] = _EXACT
-        return last.astype(np.int16)
+            unit[printed.values == 0] = _FINEST
+            last = unit if is_scaled.all() else np.where(is_scaled, unit, last)
+        last = last.astype(np.int16)
+        if not np.isfinite(printed.values).all():
+            last[~np.isfinite(printed.values)] = _EXACT
+        return last
 
     def take(self, scale: float = 1.0) -> tuple[NDArray[np.float64], NDArray[Any] | float]:
         """Return the numbers times a factor, and how far printing may have rounded each."""
         self.read()
-        none = np.zeros(0), np.zeros(0, np.int16)
-        values, last = map(np.concatenate, zip(none, *self._read, strict=True))
-        rounding = _rounding(values, last) if len(values) else np.zeros(1)
-        if np.all(rounding == rounding[0]):
-            return values * scale, float(rounding[0]) * abs(scale)
-        return values * scale, rounding * abs(scale)
+        if len(self._read) == 1:
+            values, last = map(np.ascontiguousarray, self._read[0])
+        else:
+            none = np.zeros(0), np.zeros(0, np.int16)
+            values, last = map(np.concatenate, zip(none, *self._read, strict=True))
+        rounding = self._own if len(self._read) == 1 else None
+        if rounding is None or not rounding.size:
+            rounding = _rounding(values, last) if len(values) else np.zeros(1)
+        if scale != 1.0:
+            values, rounding = values * scale, rounding * abs(scale)
+        return values, float(rounding[0]) if (rounding == rounding[0]).all() else rounding
 
 
 def _half_unit(last: Any) -> Any:
     """Return half of 10^last; last is an integer or -inf."""
-    return _HALF_UNITS[np.clip(last, -_SMALLEST, _SMALLEST).astype(np.int16) + _SMALLEST]
+    last = np.minimum(np.maximum(last, -_SMALLEST), _SMALLEST)
+    return _HALF_UNITS[last.astype(np.int16) + _SMALLEST]
 
 
 def _rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArray[np.float64]:
@@ -139,20 +152,35 @@ def _rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArray[n
     precise to the coarsest of these, judging by the finest of its array, but never as worse than
     its own last digit.
     """
-    size = np.abs(values)
-    told = last > _FINEST
-    if told.all() and last.min() == last.max() and _half_unit(last[0]) > 1e-15 * size.max():
-        return np.broadcast_to(_half_unit(last[0]), size.shape)
+    own = _own_rounding(values, last)
+    if own.size:
+        return own
+    size, told, zeros = np.abs(values), last > _FINEST, last == _FINEST
     half = _half_unit(last)
+    finest = np.min(last, where=told, initial=_LARGEST_EXPONENT)
+    if not zeros.any() or not _are_alike(size, half, told & (size > 0)):
+        half = _as_one_array(size, last, half, told, finest)
+    half[zeros] = _half_unit(finest)
+    half[(last == _EXACT) | (half <= _FULL_PRECISION * size)] = 0
+    return np.asarray(half)
+
+
+def _own_rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Return half a unit of each number's last digit, if none rests on others; else none."""
+    size = np.abs(values)
+    if not len(values):
+        return size
+    least, half = last.min(), _half_unit(last)
+    if least == last.max() and least > _FINEST and half[0] > 1e-15 * size.max():
+        return half
+    told = last > _FINEST
     full = ~told | (half <= _FULL_PRECISION * size)
     if full.all():
         return np.zeros(len(values))
-    finest = np.min(last, where=told, initial=_LARGEST_EXPONENT)
-    if not _are_alike(size, half, told & (size > 0)):
-        half = _as_one_array(size, last, half, told, finest)
-    half[last == _FINEST] = _half_unit(finest)
-    half[(last == _EXACT) | (half <= _FULL_PRECISION * size)] = 0
-    return np.asarray(half)
+    if (last == _FINEST).any() or not _are_alike(size, half, told & (size > 0)):
+        return np.zeros(0)
+    half[full] = 0
+    return half
 
 
 def _are_alike(

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+
+from gradwitness.files.printed_digits import MOST_DIGITS, WHOLE_POWERS, Digits, Letters, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,34 +33,23 @@ NUMBER_PATTERN = rb"[-+]?(?:(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?|(?i:nan
 _NUMBER = re.compile(NUMBER_PATTERN)
 _WORD = re.compile(rb"[^ \n\r\t]+")
 
-_SPACE, _POINT, _MINUS, _PLUS, _ZERO, _E = b" .-+0e"
+_SPACE, _POINT, _MINUS, _PLUS, _E = b" .-+e"
+_OF_NUMBERS = b"0123456789+-.eEnNaAiIfFtTyY "
 _LOWER = 0x20  # the bit that makes a letter a small one
-_CONTROL = b"\n\r\t"  # those that may stand between numbers
+_CONTROL = list(b"\n\r\t")  # those that may stand between numbers
 # Letters read at a time: what is made of them stays in the cache.
 BLOCK = 1 << 18
 # As many letters are read sooner one by one.
 _FEW = 1 << 8
-_EIGHT = 8
-_MOST_DIGITS = 18  # an int64 holds them all
-_PADDING = 3 * _EIGHT
 # Integers up to 2^53 and powers of ten up to 10^22 are exact in float64, so that one operation
 # between them is rounded once.
-_EXACT_POWER = 22
+_MOST_EXACT, _EXACT_POWER = 2**53, 22
 # Beyond these powers the product might leave the normal numbers, or its error term might.
 _MOST_POWER = 250
 _POWERS = 10.0 ** np.arange(_EXACT_POWER + 1)
-_WHOLE_POWERS = 10 ** np.arange(_MOST_DIGITS + 1)
 _SPLIT = 2.0**27 + 1
 # Twice what the sum of two float64, which stands for a product, may be off by, as a share of it.
 _UNSURE = 2.0**-98
-
-
-def _eight_of(letter: int) -> np.uint64:
-    return np.uint64(int.from_bytes(bytes([letter]) * _EIGHT, "little"))
-
-
-_ZEROS, _UP_TO_HIGH, _HIGH = map(_eight_of, (_ZERO, 0x80 - 10, 0x80))
-_PAIRS = np.uint64(0x000000FF000000FF)
 
 
 @dataclass(frozen=True)
@@ -77,6 +68,8 @@ class Printed:
         Whether there is such a letter.
     ends : ndarray
         Where each number ends in the text.
+    is_tight : bool
+        Whether one letter alone is known to follow each number, and to precede the next.
     """
 
     values: NDArray[np.float64]
@@ -84,13 +77,16 @@ class Printed:
     exponents: Integers
     is_scaled: Flags
     ends: Integers
+    is_tight: bool = False
 
 
 def blocks_of(text: bytes, between: bytes) -> Iterator[bytes]:
-    """Yield a text in blocks that end with a letter that may stand between numbers."""
+    """Yield a text in blocks that end with one of the letters that may stand between numbers."""
+    letter = re.compile(b"[" + re.escape(between) + b"]")
     begin = 0
     while begin < len(text):
-        end = text.find(between, begin + BLOCK) + 1 or len(text)
+        found = letter.search(text, begin + BLOCK)
+        end = found.end() if found else len(text)
         yield text[begin:end]
         begin = end
 
@@ -100,9 +96,18 @@ def values_of(text: bytes) -> NDArray[np.float64]:
     return np.concatenate([np.zeros(0), *(read_printed(x).values for x in blocks_of(text, b" "))])
 
 
-def read_printed(text: bytes) -> Printed:
-    """Read numbers that white space separates; raise `ValueError` if there is anything else."""
-    return _read_few(text) if len(text) < _FEW else _read_many(text)
+def read_printed(text: bytes, also: bytes = b"") -> Printed:
+    """Read numbers that white space, or any of the letters ``also``, separates.
+
+    Raises `ValueError` if there is anything else.
+    """
+    if len(text) < _FEW:
+        return _read_few(text.translate(bytes.maketrans(also, b" " * len(also))))
+    between = Letters(text)
+    before = between.begin - 1
+    begins, ends, is_tight = _words(between.letters[before : between.end + 1], also)
+    printed = read_words(between, begins + before, ends + before)
+    return replace(printed, ends=printed.ends - between.begin, is_tight=is_tight)
 
 
 def _read_few(text: bytes) -> Printed:
@@ -127,154 +132,128 @@ def _read_few(text: bytes) -> Printed:
     )
 
 
-def _read_many(text: bytes) -> Printed:
-    padded = b" " * _PADDING + text + b" " * (2 * _EIGHT - len(text) % _EIGHT)
-    letters = np.frombuffer(padded, np.uint8)
-    begins, ends = _words(letters)
-    point = _place_in_each(letters == _POINT, begins, ends)
-    e = _place_in_each(letters | _LOWER == _E, begins, ends)
-    is_pointed, is_scaled = point >= 0, e >= 0
-    mantissa_ends = np.where(is_scaled, e, ends)
-    point = np.where(is_pointed, point, mantissa_ends)
-    decimals = mantissa_ends - point - is_pointed
-    is_negative, whole = _unsigned(letters, begins, point)
-    digits = _Digits(padded, whole + decimals < 1)
-    integer, fraction = digits.before(point, whole), digits.before(mantissa_ends, decimals)
+def read_words(text: Letters, begins: Integers, ends: Integers) -> Printed:
+    """Read words of a text; raise `ValueError` if one is no number.
+
+    They are in order, and none is empty.
+    """
+    letters = text.letters
+    e = _place_in_each(letters, _E, begins, ends, ends)
+    is_scaled = e < ends
+    is_negative, is_signed = _signs(letters, begins)
+    digits_begin = begins + is_signed
+    point = _place_in_each(letters, _POINT, digits_begin, e, ends)
+    is_pointed = point != e
+    whole, decimals = point - digits_begin, e - point - is_pointed
+    count = whole + decimals
+    digits = Digits(text, (count < 1) | (count > MOST_DIGITS))
+    mantissa = digits.before(point, whole)
+    if is_pointed.any():
+        shift = WHOLE_POWERS[np.clip(one_of(decimals), 0, MOST_DIGITS)]
+        mantissa = mantissa * shift + digits.before(e, decimals)
     exponents = np.zeros(len(ends), np.int64)
     if is_scaled.any():
-        is_below, counts = _unsigned(letters, e + 1, ends)
-        digits.odd |= is_scaled & (counts < 1)
-        exponents = digits.before(ends, counts * is_scaled)
-        for n in np.flatnonzero(is_scaled & (counts > _MOST_DIGITS)):
-            exponents[n] = _far_exponent(padded[ends[n] - counts[n] : ends[n]])
-        np.negative(exponents, out=exponents, where=is_below & is_scaled)
-    digits.odd |= whole + decimals > _MOST_DIGITS
-    mantissa = integer * _WHOLE_POWERS[np.clip(decimals, 0, _MOST_DIGITS)] + fraction
+        exponents = _exponents(text, digits, e, ends)
     values = _scaled(mantissa, exponents - decimals, digits.odd)
-    np.negative(values, out=values, where=is_negative)
+    bits = values.view(np.uint64)
+    bits |= is_negative.astype(np.uint64) << np.uint64(63)
     if digits.odd.any():
-        values[digits.odd] = _one_by_one(padded, begins[digits.odd], ends[digits.odd])
+        values[digits.odd] = _one_by_one(text.padded, begins[digits.odd], ends[digits.odd])
     decimals[~is_pointed] = -1
-    return Printed(values, decimals, exponents, is_scaled, ends - _PADDING)
+    return Printed(values, decimals, exponents, is_scaled, ends)
+
+
+def _exponents(text: Letters, digits: Digits, e: Integers, ends: Integers) -> Integers:
+    """Return the integers after the letters e, 0 where there is none."""
+    is_scaled = e < ends
+    is_below, is_signed = _signs(text.letters, e + 1)
+    counts = (ends - e - 1 - is_signed) * is_scaled
+    digits.odd |= is_scaled & (counts < 1)
+    exponents = digits.before(ends, counts).view(np.int64)
+    for n in np.flatnonzero(counts >= MOST_DIGITS):
+        exponents[n] = _far_exponent(text.padded[ends[n] - counts[n] : ends[n]])
+    return np.where(is_below, -exponents, exponents)
 
 
 def _far_exponent(digits: bytes) -> int:
     """Return an integer of many digits, which may be zeros, as nearly as an int64 holds it."""
     digits = digits.lstrip(b"0") or b"0"
-    return int(digits) if len(digits) <= _MOST_DIGITS and digits.isdigit() else 10**9
+    return int(digits) if len(digits) < MOST_DIGITS and digits.isdigit() else 10**9
 
 
-def _words(letters: NDArray[np.uint8]) -> tuple[Integers, Integers]:
-    """Return where words begin and end."""
+def _words(letters: NDArray[np.uint8], also: bytes) -> tuple[Integers, Integers, bool]:
+    """Return where words begin and end, and whether one letter is between any two of them.
+
+    The first and the last of the letters are spaces.
+    """
     is_between = letters <= _SPACE
-    count = np.count_nonzero(is_between)
-    control = np.count_nonzero(letters < _SPACE)
-    for letter in _CONTROL if control else ():
-        control -= np.count_nonzero(letters == letter)
-    if control:
-        raise ValueError("a character that cannot be seen")
+    for letter in also:
+        is_between |= letters == letter
     ends = np.flatnonzero(is_between[1:] > is_between[:-1]) + 1
-    if not len(ends):
-        return ends, ends
-    first = int(np.argmin(is_between))
-    if count == first + len(ends) - 1 + len(letters) - ends[-1]:
-        # There is one letter between any two of them.
-        return np.concatenate([[first], ends[:-1] + 1]), ends
-    return np.flatnonzero(is_between[:-1] > is_between[1:]) + 1, ends
+    last = ends[-1] if len(ends) else 0
+    # At the end of the text, one more may follow the last word.
+    is_tight = (
+        not is_between[1]
+        and len(letters) - last <= 2
+        and np.count_nonzero(is_between[:last]) == len(ends)
+    )
+    if is_tight:
+        begins = np.concatenate([[1], ends[:-1] + 1])
+        control = letters[ends]
+    else:
+        begins = np.flatnonzero(is_between[:-1] > is_between[1:]) + 1
+        control = letters
+    control = control[control < _SPACE]
+    if control.size and not np.isin(control, _CONTROL).all():
+        raise ValueError("a character that cannot be seen")
+    return begins, ends, is_tight
 
 
-def _place_in_each(is_there: Flags, begins: Integers, ends: Integers) -> Integers:
-    """Return where in each word something is, -1 if nowhere; raise if twice in one."""
-    places = np.flatnonzero(is_there)
-    if len(places) == len(ends) and (places >= begins).all() and (places < ends).all():
-        return places
+def _place_in_each(
+    letters: NDArray[np.uint8], letter: int, begins: Integers, stops: Integers, ends: Integers
+) -> Integers:
+    """Return where in each word a letter is, expected before its stop, which stands for nowhere.
+
+    Raises `ValueError` if it is twice in one word. Where it is in the same place of all of them,
+    that is not looked for: in any other place it is no digit.
+    """
+    first = letters[begins[:1].sum() : stops[:1].sum()] | _LOWER
+    for at in np.flatnonzero(first == letter)[:1]:
+        for guess in (begins + at, stops - (len(first) - at)):
+            is_within = (begins <= guess).all() and (guess < stops).all()
+            if is_within and (letters[guess] | _LOWER == letter).all():
+                return guess
+    begin, end = begins[:1].sum(), ends[-1:].sum()
+    places = begin + np.flatnonzero(letters[begin:end] | _LOWER == letter)
     words = np.searchsorted(ends, places)
+    is_within = begins[words] <= places  # others are in words that are not read
+    if not is_within.all():
+        words, places = words[is_within], places[is_within]
     if (np.diff(words) == 0).any():
         raise ValueError("no number has two points, or two exponents")
-    place = np.full(len(ends), -1)
+    place = stops.copy()
     place[words] = places
     return place
 
 
-def _unsigned(
-    letters: NDArray[np.uint8], begins: Integers, ends: Integers
-) -> tuple[Flags, Integers]:
-    """Return which begin with a minus, and how many letters follow the signs."""
+def _signs(letters: NDArray[np.uint8], begins: Integers) -> tuple[Flags, Flags]:
+    """Return which words begin with a minus, and which with a sign."""
     first = letters[begins]
     is_negative = first == _MINUS
-    return is_negative, ends - begins - (is_negative | (first == _PLUS))
+    return is_negative, is_negative | (first == _PLUS)
 
 
-class _Digits:
-    """Reads integers, and notes the words that are odd: with other letters, or too many.
-
-    Parameters
-    ----------
-    padded : bytes
-        The text, between spaces.
-    odd : ndarray
-        The words that are known to be odd.
-    """
-
-    def __init__(self, padded: bytes, odd: Flags) -> None:
-        self._letters = np.frombuffer(padded, np.uint8)
-        self._eights = np.frombuffer(padded, np.dtype("<u8"))
-        self.odd = odd
-
-    def before(self, ends: Integers, counts: Integers) -> Integers:
-        """Return the integers of so many digits that end before some places."""
-        if counts.min(initial=0) < 0 or counts.max(initial=0) > _MOST_DIGITS:
-            self.odd |= (counts < 0) | (counts > _MOST_DIGITS)
-            counts = np.clip(counts, 0, _MOST_DIGITS)
-        most = int(counts.max(initial=0))
-        value = np.zeros(len(ends), np.int64)
-        if most <= 2:
-            for n in range(most):
-                digit = self._letters[ends - 1 - n] - np.uint8(_ZERO)
-                digit *= counts > n
-                self.odd |= digit > 9
-                value += digit if n == 0 else 10 * digit
-            return value
-        for n in range(0, most, _EIGHT):
-            part = self._eight(ends - n, np.clip(counts - n, 0, _EIGHT))
-            value = value + part * 10**n if n else part
-        return value
-
-    def _eight(self, ends: Integers, counts: Integers) -> Integers:
-        """Return the integers of at most eight digits, of which each takes a byte of a word."""
-        place, shift = np.divmod(ends - _EIGHT, _EIGHT)
-        shift = (shift * _EIGHT).view(np.uint64)
-        word = self._eights[place] >> shift
-        # A shift by all 64 bits is none, so it is made in two steps, here and below.
-        word |= (self._eights[place + 1] << np.uint64(1)) << (np.uint64(63) - shift)
-        word ^= _ZEROS
-        if counts.min() < _EIGHT:
-            half = ((_EIGHT - counts) * (_EIGHT // 2)).view(np.uint64)
-            for shifted in (np.right_shift, np.right_shift, np.left_shift, np.left_shift):
-                shifted(word, half, out=word)
-        # In a byte of a digit the sum leaves the highest bit clear.
-        known = (word + _UP_TO_HIGH) | word
-        if np.bitwise_or.reduce(known) & _HIGH:
-            self.odd |= (known & _HIGH) != 0
-        # Pairs of digits, then pairs of pairs, then both halves.
-        word = word * np.uint64(10) + (word >> np.uint64(8))
-        upper = ((word >> np.uint64(16)) & _PAIRS) * np.uint64(1 + (10_000 << 32))
-        word = ((word & _PAIRS) * np.uint64(100 + (1_000_000 << 32)) + upper) >> np.uint64(32)
-        return word.view(np.int64)
-
-
-def _scaled(mantissa: Integers, power: Integers, odd: Flags) -> NDArray[np.float64]:
+def _scaled(mantissa: NDArray[np.uint64], power: Integers, odd: Flags) -> NDArray[np.float64]:
     """Return integers times powers of ten, correctly rounded, or note that they are odd."""
     size = np.abs(power)
-    is_simple = (mantissa <= 2**53) & (size <= _EXACT_POWER)
     values = mantissa.astype(np.float64)
-    scale = _POWERS[np.minimum(size, _EXACT_POWER)]
+    scale = _POWERS[np.minimum(one_of(size), _EXACT_POWER)]
     if power.max(initial=0) <= 0:
         values /= scale
     else:
         values = np.where(power < 0, values / scale, values * scale)
-    if not is_simple.all():
-        rest = ~is_simple & (mantissa > 0)
+    if mantissa.max(initial=0) > _MOST_EXACT or size.max(initial=0) > _EXACT_POWER:
+        rest = ((mantissa > _MOST_EXACT) | (size > _EXACT_POWER)) & (mantissa > 0)
         odd |= rest & (size > _MOST_POWER)
         rest &= ~odd
         values[rest], odd[rest] = _in_two_parts(mantissa[rest], power[rest])
@@ -288,14 +267,16 @@ def _powers_in_two_parts() -> NDArray[np.float64]:
     return np.array([(float(x), float(x - Fraction(float(x)))) for x in exact]).T
 
 
-def _in_two_parts(mantissa: Integers, power: Integers) -> tuple[NDArray[np.float64], Flags]:
+def _in_two_parts(
+    mantissa: NDArray[np.uint64], power: Integers
+) -> tuple[NDArray[np.float64], Flags]:
     """Return integers times powers of ten, and which may have been rounded to the wrong side.
 
     All numbers are sums of two float64. What is left out, and rounding, come to less than 2^-103.
     """
     p, p_low = _powers_in_two_parts()[:, power + _MOST_POWER]
     m = mantissa.astype(np.float64)
-    m_low = (mantissa - m.astype(np.int64)).astype(np.float64)
+    m_low = (mantissa - m.astype(np.uint64)).view(np.int64).astype(np.float64)
     # Dekker's product of m and p, and what it was rounded by.
     product = m * p
     (m1, m2), (p1, p2) = _halves(m), _halves(p)
@@ -320,6 +301,9 @@ def _one_by_one(padded: bytes, begins: Integers, ends: Integers) -> NDArray[np.f
     """Return numbers of any form."""
     words = [padded[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
     text = b" ".join(words)
+    # NumPy takes nan(1) for a number, and other white space for none.
+    if other := text.translate(None, _OF_NUMBERS):
+        raise ValueError(f"no letter of a number: {other[:1]!r}")
     with warnings.catch_warnings():
         # What is no number is told by a warning, and by an error in later versions.
         warnings.simplefilter("error", DeprecationWarning)
@@ -327,7 +311,6 @@ def _one_by_one(padded: bytes, begins: Integers, ends: Integers) -> NDArray[np.f
             values = np.fromstring(text, sep=" ")
         except DeprecationWarning as error:
             raise ValueError(str(error)) from None
-    # NumPy takes nan(1) for a number.
-    if len(values) != len(words) or b"(" in text:
+    if len(values) != len(words):
         raise ValueError("not as many numbers as words")
     return values

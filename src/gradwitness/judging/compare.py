@@ -88,9 +88,16 @@ class Comparing:
         self._incomparable: Comparison | None = None
 
     def take(
-        self, expected: Any, index: tuple[slice, ...] = (), picked: NDArray[Any] | None = None
+        self,
+        expected: Any,
+        index: tuple[slice, ...] = (),
+        picked: NDArray[Any] | None = None,
+        times: int = 1,
     ) -> None:
-        """Compare the witness's numbers, or those of the piece at an index, or some picked ones."""
+        """Compare the witness's numbers, or those of the piece at an index, or some picked ones.
+
+        Each stands for so many of its kind.
+        """
         array = self._recorded
         recorded = array[index] if picked is None else picked
         value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
@@ -103,7 +110,7 @@ class Comparing:
                 f"real numbers ({self._dtype}) where complex ones are expected", array
             )
         else:
-            self._scan.begins(tuple(at.start or 0 for at in index), recorded.shape)
+            self._scan.begins(tuple(at.start or 0 for at in index), recorded.shape, times)
             if is_inexact(self._dtype):
                 self._floats(recorded, value, expected)
             else:
@@ -157,6 +164,7 @@ class _Scan:
         # The current piece: its start and shape, and how many of its numbers were compared.
         self._piece: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         self._within = 0
+        self._times = 1  # that each number of the piece counts
         # Ratio, recorded, expected, error and bound of the worst number; its index.
         self._worst: tuple[float, complex, complex, float, float]
         self._worst = (-1.0, math.nan, math.nan, math.nan, math.nan)
@@ -169,10 +177,10 @@ class _Scan:
         self._squares = 0.0
         self._unusable = dict.fromkeys(_UNUSABLE, 0)
 
-    def begins(self, start: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    def begins(self, start: tuple[int, ...], shape: tuple[int, ...], times: int) -> None:
         """Begin a piece at a start index; axes that are not named start at 0."""
         self._piece = (start, shape)
-        self._within = 0
+        self._within, self._times = 0, times
 
     def _index_of(self, offset: int) -> tuple[int, ...]:
         start, shape = self._piece
@@ -238,7 +246,7 @@ class _Scan:
         unusable = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
         usable = ~unusable & np.isfinite(bound)
         for name, where in zip(_UNUSABLE, (nan, unusable, ~usable), strict=True):
-            self._unusable[name] += int(np.count_nonzero(where))
+            self._unusable[name] += self._times * int(np.count_nonzero(where))
         return error, usable
 
     def _judge_nonfinite_complex(
@@ -260,7 +268,7 @@ class _Scan:
         unusable = ~np.isfinite(r) | unknown
         usable = ~unusable & np.isfinite(bound)
         for name, where in zip(_UNUSABLE, (nan, unusable, ~usable), strict=True):
-            self._unusable[name] += int(np.count_nonzero(where))
+            self._unusable[name] += self._times * int(np.count_nonzero(where))
         return error, usable
 
     def exactly(self, recorded: NDArray[Any], value: NDArray[Any]) -> None:

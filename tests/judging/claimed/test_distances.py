@@ -176,6 +176,26 @@ def test_one_number_that_is_not_finite_is_judged_alone(number: float) -> None:
     assert row(b, c).comparison.error == 1
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("begin", [3, 135_000])
+@pytest.mark.parametrize("beside", [None, math.inf, 1.0])
+def test_nan_in_both_is_counted(dtype: Any, begin: int, beside: float | None) -> None:
+    a = right().astype(dtype)
+    a.flat[begin::7] = math.nan
+    b = a.copy()
+    if beside is not None:
+        a.flat[-1], b.flat[-1] = beside, math.nan if beside == 1 else beside
+    c = row(a, b).comparison
+    one_sided = beside == 1
+    nans = np.count_nonzero(np.isnan(a) | np.isnan(b))
+    if one_sided:
+        assert (c.verdict, c.refuted) == (Verdict.DISAGREES, 1)
+    else:
+        assert (c.verdict, c.refuted) == (Verdict.INCONCLUSIVE, 0)
+        assert c.reason == f"NaN in {nans} of {a.size} elements"
+        assert c.index == tuple(map(int, np.unravel_index(begin, SHAPE)))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("share", [1e-5, 0.01, 1.0])
 @pytest.mark.parametrize("seed", range(4))

@@ -28,6 +28,8 @@ _GLANCE = 16
 _LINE = 2**12
 # Of the lines of a piece, the share from which all are read again: one by one they take longer.
 _MANY = 1 / 16
+# Numbers that are picked before they are compared.
+_MOST_PICKED = 2**16
 # Numbers read again after which those of mapped files are given back.
 _KEPT = 2**22
 # A float32 difference is off by less than this share.
@@ -67,6 +69,8 @@ class Distances:
         format of the pass.
     odd : ndarray
         Which pieces hold a number that is not finite.
+    nans : ndarray
+        How many pairs in each piece are NaN and NaN, if all others in it are finite; else 0.
     """
 
     recorded: NDArray[Any]
@@ -77,6 +81,7 @@ class Distances:
     largest: NDArray[np.float64]
     errors: NDArray[np.float64]
     odd: NDArray[np.bool_]
+    nans: NDArray[np.int64]
 
     @property
     def work(self) -> type[np.floating[Any]]:
@@ -123,7 +128,9 @@ class Distances:
         far = self.errors > allowance * (1 - _NEAR)
         beyond = 0
         with np.errstate(all="ignore"):
-            for at, *both in self.numbers(self.starts, self.odd):
+            if self.nans.any():
+                picked.take_nan(self._first_nan(), int(self.nans.sum()))
+            for at, *both in self.numbers(self.starts, self.odd & (self.nans == 0)):
                 odd = ~_finite(*both)
                 picked.take(at + np.flatnonzero(odd), *(numbers[odd] for numbers in both))
             refuted = picked.refuted
@@ -142,6 +149,12 @@ class Distances:
         comparison = replace(picked.result(), refuted=refuted + beyond)
         gap = math.nan if self.odd.any() else abs(farthest.pair[0] - farthest.pair[1])
         return comparison, gap
+
+    def _first_nan(self) -> int:
+        """Return where the first pair is in those pieces where all but NaN are finite."""
+        piece = np.arange(self.nans.size) == np.argmax(self.nans > 0)
+        read = ((at, np.isnan(r)) for at, r, _ in self.numbers(self.starts, piece))
+        return next(at + int(np.argmax(nan)) for at, nan in read if nan.any())
 
     def _finite_numbers(
         self, which: NDArray[np.bool_], dtype: Any
@@ -173,26 +186,47 @@ class _Picked:
         self._allowance = allowance
         self._count = 0
         self._worst = 0
+        self._waiting: list[tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]] = []
 
     @property
     def refuted(self) -> int:
         """How many of them lie outside their allowance."""
+        self._compare()
         return self.result().refuted if self._count else 0
 
     def take(self, places: NDArray[np.int64], r: NDArray[Any], w: NDArray[Any]) -> None:
         """Compare the numbers at some places, in C order."""
+        self._waiting.append((places, r, w))
+        if sum(len(each) for each, *_ in self._waiting) >= _MOST_PICKED:
+            self._compare()
+
+    def take_nan(self, place: int, count: int) -> None:
+        """Compare NaN with NaN, the first at a place: one comparison is as good as many."""
+        nan = np.array([math.nan])
+        self._take(np.array([place]), nan, nan, times=count)
+
+    def _compare(self) -> None:
+        """Compare the numbers that wait, all at once."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._take(*map(np.concatenate, zip(*waiting, strict=True)))
+
+    def _take(
+        self, places: NDArray[np.int64], r: NDArray[Any], w: NDArray[Any], times: int = 1
+    ) -> None:
         if not r.size:
             return
         start, self._count = self._count, self._count + r.size
         bound = np.full(r.shape, self._allowance)
         expected = Bounded(w, self._arithmetic, bound, bound)
-        self._comparing.take(expected, (slice(start, self._count),), r)
+        self._comparing.take(expected, (slice(start, self._count),), r, times)
         at = self._comparing.result().index
         if at and at[0] >= start:
             self._worst = int(places[at[0] - start])
 
     def result(self) -> Comparison:
         """Return the judgement, where the numbers that were not picked tell nothing more."""
+        self._compare()
         place = np.unravel_index(self._worst, self._shape)
         result = self._comparing.result(math.prod(self._shape))
         return replace(result, index=tuple(map(int, place)))
@@ -252,7 +286,7 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
     # Made anew for each piece, it would be asked of the system each time.
     same = np.empty(space.size, np.bool_)
     in_piece = np.arange(0, space.size, _LINE)
-    starts, lines, odd = [0], [], []
+    starts, lines, odd, nans = [0], [], [], []
     largest: list[float] = []
     errors: list[float] = []
     smallest: list[NDArray[Any]] = []
@@ -272,8 +306,9 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
             lines.append(starts[-1] + ends)
             figures = float(np.maximum.reduce(part)), error, np.minimum.reduceat(part, ends)
             odd.append(not math.isfinite(figures[0] + error))
+            nans.append(0)
             if odd[-1]:
-                figures = _of_finite(r, w, ends)
+                figures, nans[-1] = _of_finite(r, w, ends, part)
             largest.append(figures[0])
             errors.append(figures[1])
             smallest.append(figures[2])
@@ -288,17 +323,29 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
         np.array(largest),
         np.array(errors),
         np.array(odd),
+        np.array(nans),
     )
 
 
 def _of_finite(
-    r: NDArray[Any], w: NDArray[Any], ends: NDArray[np.int64]
-) -> tuple[float, float, NDArray[np.float64]]:
+    r: NDArray[Any], w: NDArray[Any], ends: NDArray[np.int64], part: NDArray[Any]
+) -> tuple[tuple[float, float, NDArray[np.float64]], int]:
     """Return the figures of a piece in which a number, or a distance in its format, is not finite.
 
-    Where a number is not, the smallest of its line is 0: the line is read again.
+    Where a number is not, the smallest of its line is 0: the line is read again. The last is how
+    many pairs are NaN and NaN, if these are all that is not finite; else 0. ``part`` is written to.
     """
-    size = np.where(np.isfinite(w), np.abs(w), 0).astype(np.float64)
-    finite = _finite(r, w)
-    error = np.where(finite, np.abs(r.astype(np.float64) - w), 0)
-    return float(size.max()), float(error.max()), np.minimum.reduceat(size * finite, ends)
+    known = np.isfinite(w)
+    finite = np.isfinite(r) & known
+    np.subtract(r, w, out=part)
+    np.copyto(part, 0, where=~finite)
+    error = float(np.maximum(np.maximum.reduce(part), -np.minimum.reduce(part)))
+    if not math.isfinite(error):
+        error = float(np.max(np.abs(r.astype(np.float64) - w), where=finite, initial=0))
+    np.abs(w, out=part)
+    np.copyto(part, 0, where=~known)
+    largest = float(np.maximum.reduce(part))
+    np.copyto(part, 0, where=~finite)
+    nans = int(np.count_nonzero(np.isnan(r) & np.isnan(w)))
+    are_all = nans + np.count_nonzero(finite) == r.size
+    return (largest, error, np.minimum.reduceat(part, ends)), nans * are_all
