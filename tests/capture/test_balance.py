@@ -115,6 +115,28 @@ def test_a_doubled_gradient_is_told_by_its_norm() -> None:
     assert "2.bias (norm 5, then 10: 2 times)" in note.text
 
 
+def test_its_norm_is_that_from_before_the_next_pass() -> None:
+    p = torch.ones(3, requires_grad=True)
+    with gw.watch(names={"p": p}) as witness:
+        (2 * p).sum().backward()
+        assert p.grad is not None
+        p.grad.numpy()[:] = 5
+        (2 * p).sum().backward()
+    (note,) = witness.report.notes
+    # The roots of 3 * 2^2 and 3 * 5^2; what the second pass leaves is 7 each.
+    assert "p (norm 3.46, then 8.66: 2.5 times)" in note.text
+
+
+def test_a_gradient_cleared_unseen_has_no_norm_from_a_later_pass() -> None:
+    model, x = network(), data()
+    with gw.watch(model) as witness:
+        model(x).sum().backward()
+        cleared_by_thread(model, x)
+        model(x).sum().backward()
+    (note,) = witness.report.notes
+    assert "norm" not in note.text
+
+
 def test_only_what_changed_is_in_doubt() -> None:
     model, x = network(), data()
     with gw.watch(model) as witness:

@@ -52,6 +52,8 @@ class Change:
         Whether other processes sent what was written to it.
     shared : bool
         Whether another backward pass reached the leaf, which was not recorded.
+    after : int or None
+        The value that its ``.grad`` was then; None for none, and where others may still add to it.
     """
 
     leaf: torch.Tensor
@@ -59,6 +61,7 @@ class Change:
     during: int | None
     received: bool = False
     shared: bool = False
+    after: int | None = None
 
     @property
     def reason(self) -> str:
@@ -86,14 +89,14 @@ class Balance:
     Parameters
     ----------
     forget : callable
-        Drops what was recorded of a tensor's memory.
+        Drops what was recorded of a tensor's memory, and returns the value that is there now.
 
     Attributes
     ----------
     changes : list of Change
     """
 
-    def __init__(self, forget: Callable[[torch.Tensor], None]) -> None:
+    def __init__(self, forget: Callable[[torch.Tensor], int]) -> None:
         self.changes: list[Change] = []
         self._forget = forget
         self._accounts: dict[int, _Account] = {}
@@ -138,9 +141,9 @@ class Balance:
         if account is None or account.running:
             return
         if account.state != _state(leaf.grad):
-            self.changes.append(Change(leaf, account.sweep, during))
-            if leaf.grad is not None:
-                self._forget(leaf.grad)
+            # Another pass may yet add to it, so that it is another number at the end.
+            after = None if leaf.grad is None else self._forget(leaf.grad)
+            self.changes.append(Change(leaf, account.sweep, during, after=after))
             self.settle(leaf)
 
     def accumulates(self, leaf: torch.Tensor) -> None:

@@ -34,7 +34,9 @@ def closed(values: ValueStore, graph: GraphRecorder, known: list[Unseen]) -> tup
         number, grad = graph.number(node), change.leaf.grad
         assert number is not None  # noqa: S101 (just walked)
         reason = REDUCED if in_reduction else change.reason
-        after = None if grad is None else values.of(grad)
+        after = change.after
+        if grad is not None and (change.received or change.shared):
+            after = values.of(grad)
         unseen.setdefault((number, change.sweep), Unseen(reason, number, change.sweep, after))
     return tuple(unseen.values())
 

@@ -313,11 +313,15 @@ class ValueStore:
                 self._memories.look(storage)
         return draft.shown or draft.value(number)
 
-    def _forget(self, tensor: torch.Tensor) -> None:
-        """Drop the values of a tensor's memory, to which something has written unseen."""
+    def _forget(self, tensor: torch.Tensor) -> int:
+        """Drop the values of a tensor's memory, to which something has written unseen.
+
+        Return the one that is there now.
+        """
         storage = self._memories.of(tensor)
         if storage is not None:
             drop(storage)
+        return self.of(tensor)
 
     def _new(self, tensor: torch.Tensor, storage: Storage | None, key: Key | None) -> int:
         """Give a number to a tensor that has none by its key, or that a call has just made."""

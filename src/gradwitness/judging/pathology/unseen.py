@@ -47,7 +47,8 @@ class Unseen(Detector):
             if leaf is None or unseen.reason == REDUCED:
                 continue
             name = tape.values[leaf].name or f"value {leaf}"
-            change = _change([f for f in judged.findings if f.node == unseen.node])
+            place = unseen.node, unseen.sweep
+            change = _change([f for f in judged.findings if (f.node, f.sweep) == place])
             by_reason.setdefault(unseen.reason, []).append(f"{name}{change}")
         notes = [
             Note("gradient changed unseen", f"{listed(names)}: {reason}. {_WHO}")
@@ -67,11 +68,11 @@ class Unseen(Detector):
 
 
 def _change(findings: list[Finding]) -> str:
-    """Return how the norm of a ``.grad`` changed."""
-    last = [f.comparison for f in findings if f.step is Step.ACCUMULATE][-2:]
-    if len(last) < 2 or last[0].verdict is not Verdict.AGREES:
+    """Return how the norm of a ``.grad`` changed: what a pass left, and the doubt about that."""
+    told = [f.comparison for f in findings if f.step is Step.ACCUMULATE]
+    if len(told) < 2 or told[0].verdict is not Verdict.AGREES:
         return ""
-    before, after = (c.norm for c in last)
+    before, after = told[0].norm, told[-1].norm
     if not (before > 0 and math.isfinite(after)):
         return ""
     return f" (norm {short(before)}, then {short(after)}: {short(after / before)} times)"
