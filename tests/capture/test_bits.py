@@ -221,15 +221,17 @@ def test_single_calls(run: Callable[[], Any]) -> None:
 
 
 class OfTheProgram(TorchDispatchMode):
-    """Remembers the modes below it."""
+    """Remembers the operations, in their order, and the modes below it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: dict[str, list[str]] = {}
+        self.order: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         below = [type(mode).__name__ for mode in _get_current_dispatch_mode_stack()]
         self.seen[str(func)] = below
+        self.order.append(str(func))
         return func(*args, **(kwargs or {}))
 
 
@@ -244,6 +246,41 @@ def test_the_program_s_own_modes_stay() -> None:
     assert inner.seen["aten.exp.default"] == ["OfTheProgram", "DispatchRecorder"]
     assert inner.seen["aten.mul.Tensor"] == ["OfTheProgram"]
     assert outer.seen["aten.mul.Tensor"] == []
+
+
+def new_tensors() -> None:
+    w, x = torch.zeros(3).requires_grad_(), torch.linspace(0, 1, 3, requires_grad=True)
+    y = torch.ones_like(x).requires_grad_() + torch.tensor([1.0, 2, 3], requires_grad=True)
+    p = torch.nn.Parameter(torch.rand(3))
+    torch.autograd.backward((w * x * y * p + torch.empty(3).fill_(2)).exp().sum())
+
+
+def new_models() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(), torch.nn.BatchNorm1d(4))
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.randn(5, 3)).square().mean().backward()
+        optimizer.step()
+
+
+def new_in_place() -> None:
+    x = torch.ones(4, requires_grad=True)
+    y: Any = torch.zeros(6)
+    y[:4] = 2 * x
+    y[1:3].mul_(3)
+    y.cumsum(0).prod().backward()
+
+
+@pytest.mark.parametrize("way", [{}, {"depth": "fast"}, {"keep": 0}], ids=str)
+@pytest.mark.parametrize("run", [new_tensors, new_models, new_in_place])
+def test_the_program_s_own_mode_sees_the_same_operations(run: Any, way: Any) -> None:
+    with OfTheProgram() as plain:
+        run()
+    with gw.watch(**way) as witness, OfTheProgram() as watched:
+        run()
+    assert watched.order == plain.order
+    assert witness.verdict is gw.Verdict.AGREES
 
 
 @pytest.mark.parametrize("where", ["tensor", "before", "after", "accumulated"])

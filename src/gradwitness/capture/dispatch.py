@@ -299,6 +299,10 @@ class DispatchRecorder(Mode):
             grad_mode=begun.graded,
         )
         self._instruction = instruction()
+        new = results[0] if known.is_factory and results else None
+        if new is not None:
+            # Of one that somebody holds torch makes another, by a call that the program may see.
+            values.let_go(new)
         # In a custom function nothing is tracked, but everything is differentiated.
         closed = not (begun.tracked if begun.graded else seen)
         self.add(draft, begun.operands, closed=closed)

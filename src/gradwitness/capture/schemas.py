@@ -78,6 +78,8 @@ class Operation:
         Whether more is to be known of a call than its schema says.
     picks : bool
         Whether it reads no number that its result has not, and perhaps few of its operand's.
+    is_factory : bool
+        Whether it reads no number at all.
     """
 
     func: Any
@@ -90,6 +92,7 @@ class Operation:
     is_in_place: bool
     is_peculiar: bool
     picks: bool
+    is_factory: bool
 
     def arguments(self, args: Any, kwargs: Any) -> dict[str, Any]:
         """Return the arguments of a call by name, defaults filled in."""
@@ -126,7 +129,13 @@ def _read(func: Any) -> Operation:
         _is_in_place(func, name, parameters),
         is_undeclared or func in CONVOLUTIONS,
         func in _PICKS or _is_view(func),
+        _is_factory(func, name),
     )
+
+
+def _is_factory(func: Any, name: str) -> bool:
+    reads = any("Tensor" in str(argument.type) for argument in func._schema.arguments)
+    return not reads or name.split(".")[1].endswith("_like")
 
 
 def _is_view(func: Any) -> bool:
