@@ -217,7 +217,9 @@ class _Split:
                 self._tape, self._records, count, roots, limited_to, self._functions, self._looks
             )
 
-    def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
+    def node_ran(
+        self, sweep: int, node_run: NodeRun, update: LeafUpdate | None
+    ) -> Sequence[tuple[int, int]]:
         """Hear that a node has had its turn."""
         kind, count = self._numbers[sweep]
         if kind in (OWN, AGAIN):
@@ -226,6 +228,7 @@ class _Split:
             self._own.node_ran(count, node_run, update)
         elif kind != AGAIN:
             self._findings[kind] += self._checks[sweep].judge_node(node_run, update)
+        return ()
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Hear that a pass is over."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gradwitness._process_wide import ONE_BLAS_THREAD
 from gradwitness.capture.devices import computing
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gradwitness.tape import Edge, LeafUpdate, NodeRun
+
+T = TypeVar("T")
 
 
 class Observer(Protocol):
@@ -36,8 +38,14 @@ class Observer(Protocol):
     ) -> None:
         """Observe that a backward pass is about to run; its nodes are on the tape."""
 
-    def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
-        """Observe that a node has run."""
+    def node_ran(
+        self, sweep: int, node_run: NodeRun, update: LeafUpdate | None
+    ) -> Sequence[tuple[int, int]]:
+        """Observe that a node has run.
+
+        Returns the inputs, of nodes by number, at which it needs nothing more of what was sent so
+        far.
+        """
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Observe that a backward pass has ended, and the gradients that it returned."""
@@ -60,16 +68,16 @@ class Audience:
         """Whether the observer doubts a step."""
         return self.observer is not None and self.observer.in_doubt
 
-    def tell(self, step: Callable[[Observer], None]) -> None:
-        """Tell the observer of one step."""
+    def tell(self, step: Callable[[Observer], T]) -> T | None:
+        """Tell the observer of one step; return what it says, None if there is none."""
         if self.observer is None:
-            return
+            return None
         begun = time.perf_counter()
         # (As its context does, which takes as long again to make, at each step of a program.)
         held = ONE_BLAS_THREAD.hold()
         try:
             with computing():
-                step(self.observer)
+                return step(self.observer)
         finally:
             if held:
                 ONE_BLAS_THREAD.release()

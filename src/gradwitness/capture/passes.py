@@ -356,9 +356,9 @@ class SweepDraft:
             update, held = self._accumulation(number, draft.alive.variable)
             self._leaves.append(update)
             needed = self._retention.start_from([*needed, *held])
-        self._audience.tell(lambda o: o.node_ran(self._number, node_run, update))
-        for index in range(len(arrived)):
-            needed += self._sent.pop((number, index), ())
+        added = self._audience.tell(lambda o: o.node_ran(self._number, node_run, update)) or ()
+        for place in (*((number, index) for index in range(len(arrived))), *added):
+            needed += self._sent.pop(place, ())
         self._retention.drop(needed)
         if not self._request.retains:
             for call in self._graph.calls_of(number):

@@ -175,12 +175,14 @@ class Judge:
             self._advance = self._bars.enter_context(shown)
             self._shown = sweep
 
-    def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
-        """Judge one node run of a backward pass."""
+    def node_ran(
+        self, sweep: int, node_run: NodeRun, update: LeafUpdate | None
+    ) -> Sequence[tuple[int, int]]:
+        """Judge one node run of a backward pass; return where all that was sent is added up."""
         check = self._sweeps[sweep]
         with self._memory, np.errstate(all="ignore"):
             node = self._tape.nodes[node_run.node]
-            check.note(node, node_run)
+            added = check.note(node, node_run)
             findings: list[Finding] = []
             if self.drawn.share < 1 and self.drawn.leaves_out_node(node, sweep):
                 check.leave_out(node_run, update)
@@ -196,6 +198,7 @@ class Judge:
             self.steps += 1
         if sweep == self._shown:
             self._advance()
+        return added
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""

@@ -29,6 +29,7 @@ from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.left_open import hidden
 from gradwitness.judging.left_out import LEFT_OUT
 from gradwitness.judging.looks.last import Last
+from gradwitness.judging.looks.running import AT_ONCE, RunningSum
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
 from gradwitness.judging.rows import absent, row_of
@@ -88,19 +89,36 @@ class SweepCheck:
             input_nr: [seed for seed in seeds if seed is not None]
             for input_nr, seeds in self._seeds.items()
         }
+        # What adds them up where there are many.
+        self._running: dict[NodeInput, RunningSum] = {}
         # How far declared gradients are off, where that hides under their largest number.
         self.off: dict[tuple[int, int, int], NDArray[Any]] = {}
         # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
         self._needed = None if limited_to is None else ancestors(tape, {e.node for e in limited_to})
 
-    def note(self, node: Node, node_run: NodeRun) -> None:
-        """Record what a node sent."""
+    def note(self, node: Node, node_run: NodeRun) -> list[NodeInput]:
+        """Record what a node sent; return where all that was sent so far has been added up."""
+        added = []
         for edge, sent in zip(node.edges, node_run.outgoing, strict=False):
             if edge is not None and sent is not None:
-                self.sent.setdefault((edge.node, edge.index), []).append(sent)
+                place = (edge.node, edge.index)
+                terms = self.sent.setdefault(place, [])
+                terms.append(sent)
+                if len(terms) >= AT_ONCE and self._adds_up(place, terms):
+                    added.append(place)
             elif edge is not None:
                 self._left_out.add((edge.node, edge.index))
+        return added
+
+    def _adds_up(self, place: NodeInput, terms: list[int]) -> bool:
+        """Add up what was sent to a place, some at a time."""
+        running = self._running.get(place)
+        rest = terms[running.count if running else 0 :]
+        if len(rest) < AT_ONCE or place in self._seeds:
+            return False
+        running = self._running.setdefault(place, running or RunningSum())
+        return running.add([self.tape.values[number] for number in rest])
 
     def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
         """Judge one node run, and the ``.grad`` that it accumulated to."""
@@ -193,8 +211,24 @@ class SweepCheck:
                     self.tape.values[number].array,
                 )
             else:
-                comparison = self._against_total(arrived, terms, implicit, arrived)
+                comparison = self._arrived(input_nr, arrived, terms, implicit)
             self._finding(_FAN_IN, node, index, what, comparison, "g = sum of the gradients sent")
+
+    def _arrived(
+        self, place: NodeInput, arrived: int, terms: list[int], implicit: int
+    ) -> Comparison:
+        running = self._running.pop(place, None)
+        if running is None or not running.count:
+            return self._against_total(arrived, terms, implicit, arrived)
+        value, *sent = map(self.tape.values.__getitem__, (arrived, *terms))
+        looked = None if implicit else running.compared(value, sent[running.count :])
+        if looked is not None:
+            return looked
+        comparison = self._against_total(arrived, terms, implicit, arrived)
+        lost = any(one.array is None for one in sent)
+        if lost and running.count == len(terms) and running.is_off(value):
+            return mismatch("not the sum of the gradients sent", value.array)
+        return comparison
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
         looked = self._looks.total(terms, ones, number)

@@ -58,7 +58,7 @@ _FEW: dict[str, tuple[int, Callable[[Any, Any], Any]]] = {
 _PLAIN = {"alpha": 1, "rounding_mode": None}
 # 16 bits are rounded to from float32; what is in float64 is judged by its bounds.
 _FORMAT = "float32"
-_UNIT = Arithmetic.stepwise(_FORMAT).unit
+UNIT = Arithmetic.stepwise(_FORMAT).unit
 _SMALLEST = float(limits(_FORMAT).smallest_normal)
 # So many numbers are held at once, and so many of sums are added at once.
 _MOST, _BLOCK = 2**18, 2**14
@@ -90,7 +90,7 @@ def result_once(
         return None
     parameters = {name: call.arguments[name] for name in form.parameters}
     made = form.rule.function(*operands, **parameters)
-    return _looked(values[number], made, norm)
+    return is_exactly(values[number], made, norm)
 
 
 def sent_once(
@@ -128,7 +128,7 @@ def sent_once(
         if name and name in names:
             given = g.array, y, operands, parameters
             made = few(g.array, y) if few else rule.gradients[name](*given)
-            found[k] = _looked(value, made, norm, roundings)
+            found[k] = is_exactly(value, made, norm, roundings)
     return found
 
 
@@ -171,8 +171,14 @@ def sum_once(
     if any(array is None or array.shape != value.shape for array in numbers):
         return None
     made = numbers[0].copy(order="K")
-    outer = int(np.argmax(made.strides)) if made.ndim else 0
-    total, *others = (np.moveaxis(a, outer, 0) if outer else a for a in (made, *numbers[1:]))
+    peaks = add_in_turn(made, numbers[1:])
+    return is_exactly(value, made, norm, before=peaks)
+
+
+def add_in_turn(total: Any, terms: Sequence[Any]) -> float:
+    """Add arrays to one, in place; return what the sums come to at most, added up, but the last."""
+    outer = int(np.argmax(total.strides)) if total.ndim else 0
+    total, *others = (np.moveaxis(a, outer, 0) if outer else a for a in (total, *terms))
     peaks = [0.0] * len(others)
     for block in _blocks(total):
         part = total[block]
@@ -180,7 +186,7 @@ def sum_once(
             if k:
                 peaks[k] = max(peaks[k], peak_of(part))
             part += term[block]
-    return _looked(value, made, norm, before=sum(peaks))
+    return sum(peaks)
 
 
 def _blocks(array: NDArray[Any]) -> list[Any]:
@@ -191,7 +197,7 @@ def _blocks(array: NDArray[Any]) -> list[Any]:
     return [slice(start, start + rows) for start in range(0, len(array), rows)]
 
 
-def _looked(
+def is_exactly(
     value: Value,
     made: Any,
     norm: Callable[[Value], float],
@@ -211,9 +217,9 @@ def _looked(
     if not 0 < length < math.inf:
         return None
     first, largest = scalar(array[index := (0,) * array.ndim]), peak_of(array)
-    if _UNIT * largest < _SMALLEST:
+    if UNIT * largest < _SMALLEST:
         return None
-    relative = 2 * _UNIT * (roundings + before / largest)
+    relative = 2 * UNIT * (roundings + before / largest)
     if relative > SHARE:
         return None
     return Comparison(
@@ -224,7 +230,7 @@ def _looked(
         recorded=first,
         expected=first,
         error=0.0,
-        bound=_UNIT * (roundings * abs(first) + before),
+        bound=UNIT * (roundings * abs(first) + before),
         ratio=0.0,
         ulps=0.0,
         detects=relative * largest,
