@@ -84,13 +84,14 @@ def operations() -> Iterator[Any]:
     unused: Any = types.ModuleType("expecttest")
     unused.TestCase, unused.assert_expected_inline = unittest.TestCase, None
     sys.modules.setdefault("expecttest", unused)
-    from torch.testing._internal import common_utils, opinfo
+    from torch.testing._internal import common_utils
     from torch.testing._internal.common_methods_invocations import op_db
+    from torch.testing._internal.opinfo import core
 
     # Twice for each operation they look for torch's own test around them, by `inspect.stack`,
     # which took nine tenths of the time. There is none.
     with pytest.MonkeyPatch.context() as patch:
-        for module in (common_utils, opinfo.core):
+        for module in (common_utils, core):
             patch.setattr(module, "extract_test_fn", lambda: None)
         yield op_db
 

@@ -414,7 +414,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     ranks, store, names = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-    rank, others = 0, []
+    rank = 0
+    others: list[int] = []
     for number in range(1, ranks):
         other = os.fork()
         if not other:

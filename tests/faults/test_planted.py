@@ -73,7 +73,8 @@ def test_the_same_network_without_the_fault_agrees(name: str) -> None:
 
 def test_assert_close_lets_an_all_zero_gradient_pass_in_half_of_all_seeds() -> None:
     fault = FAULTS["all-zero first-layer gradient"]
-    passed, effective = [], 0
+    passed: list[int] = []
+    effective = 0
     for seed in range(100):
         made = case(fault, seed)
         made.step()
