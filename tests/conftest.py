@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
             parameters = call.params.values() if call else ()
             if any(_names_16_bits(parameter) for parameter in parameters):
                 item.add_marker(pytest.mark.low_precision)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives until the end: the modules and all tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def _names_16_bits(parameter: object) -> bool:

@@ -6,6 +6,10 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
+Trees = dict[str, ast.Module]
+
 SRC = Path(__file__).parents[1] / "src"
 # From the ground up. What shares a floor knows nothing of its neighbour, but on the ground.
 FLOORS = """
@@ -24,7 +28,12 @@ MODULES = {
     ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(SRC.rglob("*.py"))
 }
-TREES = {m: ast.parse(path.read_text(encoding="utf-8")) for m, path in MODULES.items()}
+
+
+@pytest.fixture(scope="module")
+def trees() -> Trees:
+    """Every module as it is parsed: a million objects, while the tests of this file run."""
+    return {m: ast.parse(path.read_text(encoding="utf-8")) for m, path in MODULES.items()}
 
 
 def imports(tree: ast.AST, *, for_types: bool = True) -> set[str]:
@@ -46,31 +55,31 @@ def room(module: str) -> str:
     return parts[0] if parts else "__init__" if package == "gradwitness" else package
 
 
-def test_imports_go_down_only() -> None:
+def test_imports_go_down_only(trees: Trees) -> None:
     up = [
         f"{module} -> {other}"
-        for module, tree in TREES.items()
+        for module, tree in trees.items()
         for other in imports(tree) & MODULES.keys()
         if FLOOR[room(other)] >= FLOOR[room(module)] > 0 and room(other) != room(module)
     ]
     assert not up
 
 
-def test_no_import_leads_back_to_where_it_came_from() -> None:
+def test_no_import_leads_back_to_where_it_came_from(trees: Trees) -> None:
     # The face of a package imports what lies in it; what lies in it may import a neighbour.
-    inner = {m: tree for m, tree in TREES.items() if MODULES[m].name != "__init__.py"}
+    inner = {m: tree for m, tree in trees.items() if MODULES[m].name != "__init__.py"}
     TopologicalSorter({m: imports(tree) & inner.keys() for m, tree in inner.items()}).prepare()
 
 
-def test_only_recording_imports_torch() -> None:
-    found = {m: imports(tree, for_types=False) for m, tree in TREES.items()}
+def test_only_recording_imports_torch(trees: Trees) -> None:
+    found = {m: imports(tree, for_types=False) for m, tree in trees.items()}
     users = [m for m, names in found.items() if any(n.split(".")[0] == "torch" for n in names)]
     assert users
     assert not [module for module in users if not module.startswith(TORCH)]
 
 
-def test_files_and_functions_are_short() -> None:
-    for module, tree in TREES.items():
+def test_files_and_functions_are_short(trees: Trees) -> None:
+    for module, tree in trees.items():
         assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 400, module
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -79,14 +79,21 @@ def once_or_error(run: Callable[[], tuple[Any, Any]]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def operations() -> Any:
+def operations() -> Iterator[Any]:
     """Torch's own operations with sample inputs; they import a package that they do not use."""
     unused: Any = types.ModuleType("expecttest")
     unused.TestCase, unused.assert_expected_inline = unittest.TestCase, None
     sys.modules.setdefault("expecttest", unused)
+    from torch.testing._internal import common_utils
     from torch.testing._internal.common_methods_invocations import op_db
+    from torch.testing._internal.opinfo import core
 
-    return op_db
+    # Twice for each operation they look for torch's own test around them, by `inspect.stack`,
+    # which took nine tenths of the time. There is none.
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (common_utils, core):
+            patch.setattr(module, "extract_test_fn", lambda: None)
+        yield op_db
 
 
 def one_sample(op: Any, dtype: torch.dtype, position: int) -> Any:

@@ -41,6 +41,9 @@ FORMATS = [torch.float32, torch.float64]
 # Transposed, a gradient among symmetric matrices is the same.
 SAME = [(LogDeterminant, "transposed"), (Cubic, "transposed")]
 SPOILT = [(f, fault) for f in IMPLICIT for fault in FAULTS if (f, fault) not in SAME]
+# In the format that sees more, those that move least or one number alone: the others are larger.
+LEAST = [(f, fault) for f, fault in SPOILT if fault in ("2 %", "one element")]
+FOUND = [(*s, torch.float32) for s in SPOILT] + [(*s, torch.float64) for s in LEAST]
 
 
 def watched(function: Any, dtype: torch.dtype, original: Any = None, **options: Any) -> gw.Witness:
@@ -73,8 +76,7 @@ def test_a_right_gradient_agrees(function: Any, dtype: torch.dtype) -> None:
     assert report.verdict is Verdict.AGREES, report.reasons()
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
-@pytest.mark.parametrize(("function", "fault"), SPOILT)
+@pytest.mark.parametrize(("function", "fault", "dtype"), FOUND)
 def test_a_fault_is_found(function: Any, fault: str, dtype: torch.dtype) -> None:
     report = watched(spoilt(function, fault), dtype, function).report
     assert report.verdict is Verdict.DISAGREES

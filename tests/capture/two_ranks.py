@@ -1,9 +1,10 @@
-"""Programs that run on two ranks at once; rank 0 writes what their witnesses say, as JSON.
+"""Programs that run on some ranks at once; rank 0 writes what their witnesses say, as JSON.
 
 Its annotations are evaluated, since torch reads those of hooks.
 """
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -396,10 +397,7 @@ def said(witness: gw.Witness) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    rank, ranks, store, names = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+def on_a_rank(rank: int, ranks: int, store: str, names: list[str]) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     results = {}
     for name in names or [*PROGRAMS, *BY_LOOKS]:
@@ -409,6 +407,23 @@ def main() -> None:
     if rank == 0:
         Path(store + ".json").write_text(json.dumps(results))
     dist.destroy_process_group()
+
+
+def main() -> None:
+    """Part into the ranks once all is imported, which takes seconds."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    ranks, store, names = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    rank = 0
+    others: list[int] = []
+    for number in range(1, ranks):
+        other = os.fork()
+        if not other:
+            rank, others = number, []
+            break
+        others.append(other)
+    on_a_rank(rank, ranks, store, names)
+    sys.exit(any(os.waitpid(other, 0)[1] for other in others))
 
 
 if __name__ == "__main__":

@@ -72,22 +72,27 @@ def test_the_same_network_without_the_fault_agrees(name: str) -> None:
 
 
 def test_assert_close_lets_an_all_zero_gradient_pass_in_half_of_all_seeds() -> None:
-    passed = found = effective = 0
+    fault = FAULTS["all-zero first-layer gradient"]
+    passed: list[int] = []
+    effective = 0
     for seed in range(100):
-        made = case(FAULTS["all-zero first-layer gradient"], seed)
-        report = judged(made)
+        made = case(fault, seed)
+        made.step()
         right, wrong = made.right["input.weight"], made.wrong()["input.weight"]
         assert not wrong.any()
         effective += bool(right.any())
-        found += report.verdict is Verdict.DISAGREES
         try:
             torch.testing.assert_close(wrong, right)
         except AssertionError:
             continue
-        passed += 1
+        passed.append(seed)
     # float32's default atol is 1e-5: it swallows gradients that have vanished that far.
-    assert 30 <= passed <= 65
-    assert found == effective >= 95
+    assert 30 <= len(passed) <= 65
+    assert effective >= 95
+    # In the seeds that it lets pass the fault is found as in others, where it changes anything.
+    for made in (case(fault, seed) for seed in passed[:15]):
+        found = judged(made).verdict is Verdict.DISAGREES
+        assert found == bool(made.right["input.weight"].any())
 
 
 def test_comparing_signed_sums_does_not_see_a_transpose() -> None:

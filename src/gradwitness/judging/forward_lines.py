@@ -33,8 +33,8 @@ def forward_lines(tape: Tape, node: Node, names: Mapping[int, str], number: int)
     uses = [n for c in matter for n in c.operands]
     named = dict(names)
     lines: list[str] = []
+    words = Words(tape, calls, named, within=False)
     for call in matter:
-        words = Words(tape, calls, named, within=False)
         text = text_of(words.call(call))
         output = next((n for n in call.outputs if n is not None), None)
         if output is None:
@@ -45,6 +45,7 @@ def forward_lines(tape: Tape, node: Node, names: Mapping[int, str], number: int)
             continue
         if not name and output in uses:
             name = named[output] = f"t{len(lines) + 1}"
+            words = Words(tape, calls, named, within=False)
         if text != name:
             lines.append(f"{name} = {text}" if name else text)
     more = len(lines) - _SHOWN
