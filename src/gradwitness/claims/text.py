@@ -16,6 +16,7 @@ from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.records import runs_of_entries
 from gradwitness.claims.text_brackets import Tensor, read_nest, read_rows, squeezed
 from gradwitness.claims.text_file import Cursor, read_bytes
+from gradwitness.claims.text_named_rows import named_rows
 from gradwitness.claims.text_numbers import Numbers, digits
 from gradwitness.claims.text_runs import Collector
 from gradwitness.claims.text_tree import BEGIN, read_tree
@@ -71,7 +72,7 @@ class _Reader:
         self._tables: list[list[_Rows]] = []
         self._is_joined = False
         self._columns: list[str] = []  # of lines with an entry each
-        self._no_entries = 0  # before here
+        self._no_entries = self._no_named_rows = 0  # before here
 
     def read(self) -> Claims:
         self.scan()
@@ -92,6 +93,8 @@ class _Reader:
 
     def _line(self, line: bytes) -> None:
         """Read the first item of a line, or of the rest of one."""
+        if self._text.at >= self._no_named_rows and self._named_rows():
+            return
         begin = labels.beginning(line)
         trailer = labels.trailer(begin)
         if trailer:
@@ -127,6 +130,22 @@ class _Reader:
         else:
             self._text.at += parts.at
             self._array(name, is_wrapped=label.rstrip().endswith(b"("))
+
+    def _named_rows(self) -> bool:
+        """Read lines with a name and its numbers each, if there are many."""
+        rows, end = named_rows(self._text.content, self._text.at)
+        self._no_named_rows = end + 1
+        if not rows:
+            return False
+        self._flush()
+        if self._scale != 1.0:
+            return False  # it is of the first
+        for at, name, numbers in rows:
+            self._text.at = at
+            shape = () if len(numbers) == 1 else (len(numbers),)
+            self._add(name, numbers, shape, (), "", self._text.where())
+        self._text.at = end
+        return True
 
     def _is_tree(self, label: bytes, at: int) -> bool:
         """Read a tree, if one begins there."""
