@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from tests.claims.told import told
 
-from gradwitness import FileFormatError
 from gradwitness.claims import text
 from gradwitness.claims.sources import read_claims
 
@@ -53,22 +52,6 @@ ODD_LINES = [
     ",",
     "b 1.5",
 ]
-
-
-def told(path: Path) -> Any:
-    """Return all that a file says, or why it cannot be read."""
-    try:
-        claims = read_claims(path)
-    except FileFormatError as error:
-        return str(error)
-    return claims.notes, [
-        [
-            (c.name, c.where, c.array.shape, c.array.tobytes(), rounding.tobytes())
-            for c in run.values()
-            for rounding in [np.broadcast_to(c.rounding, c.array.shape)]
-        ]
-        for run in claims.runs
-    ]
 
 
 @st.composite

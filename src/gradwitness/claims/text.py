@@ -15,6 +15,7 @@ from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.records import runs_of_entries
 from gradwitness.claims.text_brackets import Tensor, read_nest, read_rows, squeezed
+from gradwitness.claims.text_entries import read_entries
 from gradwitness.claims.text_file import Cursor, read_bytes
 from gradwitness.claims.text_named_rows import named_rows
 from gradwitness.claims.text_numbers import Numbers, digits
@@ -24,6 +25,7 @@ from gradwitness.claims.text_tree import BEGIN, read_tree
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gradwitness.claims.claim import Run
     from gradwitness.claims.records import Record
 
 _DECIMAL = re.compile(rb"\d\.\d")
@@ -167,6 +169,13 @@ class _Reader:
     def _entries(self) -> bool:
         """Read lines with one entry of a tensor each, if these are such lines."""
         where, begin = self._text.where(), self._text.at
+        at_once = read_entries(self._text.content, begin, Path(self._path.name))
+        if at_once:
+            self._flush()
+            self._columns = self._columns[:1] or ["1"]
+            self._add_runs(at_once[0], where)
+            self._text.at = at_once[1]
+            return True
         entries = []
         while self._text.at < len(self._text.content):
             line = self._text.line()
@@ -204,6 +213,9 @@ class _Reader:
         ]
         runs, notes = runs_of_entries(records, self._columns, Path(self._path.name))
         self.collector.notes += notes
+        self._add_runs(runs, where)
+
+    def _add_runs(self, runs: list[Run], where: str) -> None:
         for run in runs:
             for name, claim in run.items():
                 self.collector.tensor(name, replace(claim, where=where))
