@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from tests.claims.told import told
 
 from gradwitness import FileFormatError, Verdict, diff
+from gradwitness.claims import text
 from gradwitness.claims.sources import read_claims
 
 if TYPE_CHECKING:
@@ -104,3 +108,63 @@ def test_the_name_of_entries_may_begin_with_a_letter_of_any_script(tmp_path: Pat
     assert [{name: claim.array.tolist() for name, claim in run.items()} for run in claims.runs] == [
         {"ä.w": W}
     ]
+
+
+NAMES = ["w", "fc.b", "a_1", "nan", "x y", "e", "shape", "layer.0.w", "ü"]
+INDICES = ["0", "1", "2", "0,1", "0, 0", "1,0", "1,1", "01", "0,", "", "9999999999", "-1", "1 1"]
+NUMBERS = ["0.5", "-1.25e-3", "3", "nan", "1.5 2.5", "x", "", "1,5", "inf", "1e5 # no"]
+ODD_LINES = [
+    "",
+    " ",
+    "text",
+    "w: 1.5",
+    "w[0][1] = 2",
+    "w (0) = 1",
+    "1.5",
+    "[1, 2]",
+    "1e-2 *",
+    "- w[1]: 2",
+]
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> str:
+    """Draw lines with entries of tensors that are mostly whole."""
+    names = draw(st.lists(st.sampled_from(NAMES[:3]), min_size=1, max_size=3, unique=True))
+    shape = draw(st.lists(st.integers(1, 3), min_size=1, max_size=2))
+    begin = draw(st.integers(0, 1))
+    sign = draw(st.sampled_from([" = ", ": ", "=", " ", "\t", " :  "]))
+    between = draw(st.sampled_from([",", ", "]))
+    places = [between.join(str(n + begin) for n in at) for at in np.ndindex(*shape)]
+    cells = [[name, place] for name in names for place in places]
+    if draw(st.booleans()):
+        cells = draw(st.permutations(cells))
+    numbers = draw(st.lists(st.sampled_from(NUMBERS[:4]), min_size=1, max_size=3))
+    rows = [[*cell, numbers[n % len(numbers)]] for n, cell in enumerate(cells)]
+    if draw(st.booleans()):
+        odd = draw(st.sampled_from(rows))
+        at = draw(st.integers(0, 2))
+        odd[at] = draw(st.sampled_from([NAMES, INDICES, NUMBERS][at]))
+    lines = [f"{name}[{place}]{sign}{number}" for name, place, number in rows]
+    if draw(st.booleans()):
+        lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(ODD_LINES)))
+    newline = draw(st.sampled_from(["\n", "\n", "\r\n", "\n\n", " \n"]))
+    return newline.join(lines) + draw(st.sampled_from(["", "\n"]))
+
+
+@given(content=entries())
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_entries_read_at_once_are_those_read_one_by_one(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(content, encoding="utf-8", newline="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "read_entries", lambda *_: None)
+        one_by_one = told(path)
+    assert told(path) == one_by_one
+
+
+def test_entries_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "runs_of_entries", None)  # it is not needed
+    lines = [f"w[{i},{j}] = {W[i][j]}" for i in range(3) for j in range(2)]
+    (run,) = read_claims(_written(tmp_path / "a.txt", lines)).runs
+    assert run["w"].array.tolist() == W

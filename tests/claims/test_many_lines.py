@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.claims.told import told
 
 from gradwitness import FileFormatError
 from gradwitness.claims import csv_file, text_brackets
@@ -22,20 +23,6 @@ FORMS = ["%.4f", "%.8e", "%.17g", "%g"]
 def rows(form: str, delimiter: str = " ", newline: str = "\n", end: str = "\n") -> str:
     lines = [delimiter.join(form % x for x in row) for row in NUMBERS.tolist()]
     return newline.join(lines) + end
-
-
-def told(path: Path) -> Any:
-    """Return all that a file says, or why it cannot be read."""
-    try:
-        claims = read_claims(path)
-    except FileFormatError as error:
-        return str(error)
-    found = [(*run.values(),) for run in claims.runs]
-    return claims.notes, [
-        [(c.name, c.where, c.array.shape, c.array.tobytes(), np.array(c.rounding).tolist())]
-        for run in found
-        for c in run
-    ]
 
 
 TEXTS = {

@@ -8,8 +8,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from tests.claims.told import told
 
-from gradwitness import FileFormatError
 from gradwitness.claims import csv_file
 from gradwitness.claims.sources import read_claims
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 NUMBERS = ["0.5", "-1.25e-3", "3", "0", "7.0", "nan", "1e0", "-0.0", "+2", "inf", "123456.789"]
 NAMES = [
-    "w", "b", "fc.weight", "w1", "a.b", "nan", "x y", "1", "[2]", "ü", '"w"', "w ", " w", "w_1.weight",
+    "w", "b", "fc.weight", "w1", "a.b", "nan", "x y", "1", "[2]", "ü", '"w"', "w ", " w",
+    "w_1.weight",
     "w_2.weight", "w_1.weights",
 ]  # fmt: skip
 INDICES = [
@@ -40,26 +41,11 @@ HEADERS = [
     "", "Unnamed: 0", "dtype", "0", "1", "2", "w", "epoch",
 ]  # fmt: skip
 ODD = [
-    "", " ", " 1.5", "1 2", "1,2", '"1,000.5"', "x", '"[1, 2]"', "1.5\t", "1_0", "0x10", "\x0b", '"1.5"',
-    '"', '""', ' "w"', '"w" ', 'a"b', '"a""b"', '"a\nb"', '"a\n\nb"', '"0,1"', "\x1f1", "1\xa0", "w\xa0",
-    "1" * 20, "w" * 300, " " * 40 + "1", "nan(1)", "1.2.3", "1e5e3", "(0, 1)", "1\r2",
+    "", " ", " 1.5", "1 2", "1,2", '"1,000.5"', "x", '"[1, 2]"', "1.5\t", "1_0", "0x10", "\x0b",
+    '"1.5"',
+    '"', '""', ' "w"', '"w" ', 'a"b', '"a""b"', '"a\nb"', '"a\n\nb"', '"0,1"', "\x1f1", "1\xa0",
+    "w\xa0", "1" * 20, "w" * 300, " " * 40 + "1", "nan(1)", "1.2.3", "1e5e3", "(0, 1)", "1\r2",
 ]  # fmt: skip
-
-
-def told(path: Path) -> Any:
-    """Return all that a file says, or why it cannot be read."""
-    try:
-        claims = read_claims(path)
-    except FileFormatError as error:
-        return str(error)
-    return claims.notes, [
-        [
-            (c.name, c.where, c.is_open, c.array.shape, c.array.tobytes(), rounding.tobytes())
-            for c in run.values()
-            for rounding in [np.broadcast_to(c.rounding, c.array.shape)]
-        ]
-        for run in claims.runs
-    ]
 
 
 def cell_by_cell(path: Path) -> Any:

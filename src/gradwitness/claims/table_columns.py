@@ -43,7 +43,9 @@ _NUMBER = re.compile(NUMBER_PATTERN.decode(), re.ASCII)
 _TEXT = re.compile(r"[^\W\d][\w./-]*")
 
 
-def claims_by_column(names: list[str], cells: Cells, path: Path) -> Claims | None:
+def claims_by_column(
+    names: list[str], cells: Cells, path: Path, *, are_placed: bool = False
+) -> Claims | None:
     """Return the claims in a table as `claims_of_records` does, or None if that must decide.
 
     Parameters
@@ -52,12 +54,14 @@ def claims_by_column(names: list[str], cells: Cells, path: Path) -> Claims | Non
         Of its columns, all different.
     cells : Cells
     path : Path
+    are_placed : bool
+        Whether indices are those of entries, even if they count the rows.
     """
     table = _table(names, cells, path)
     if table is None:
         return None
     try:
-        runs = _long(table) if table.names else _wide(table)
+        runs = _long(table, are_placed=are_placed) if table.names else _wide(table)
     except FileFormatError:
         return None
     return Claims(path.name, tuple(runs)) if runs else None
@@ -156,7 +160,7 @@ def _wide(table: _Table) -> list[Run]:
     return [as_matrix(vectors, table.path)] if vectors else []
 
 
-def _long(table: _Table) -> list[Run]:
+def _long(table: _Table, *, are_placed: bool) -> list[Run]:
     """Return the tensors of each run; none if it must be told from single cells."""
     names, places = _names(table), table.places
     starts = {n for run in table.runs for n in (np.flatnonzero(np.diff(run.codes)) + 1).tolist()}
@@ -169,7 +173,7 @@ def _long(table: _Table) -> list[Run]:
             if not (here >= 0).any(axis=1).all():
                 return []
             # If they count the rows, they are not of a tensor's entries.
-            if len(of_run) == 1 or not _count(here):
+            if are_placed or len(of_run) == 1 or not _count(here):
                 base = int((here != 0).all())
             elif starts:
                 return []

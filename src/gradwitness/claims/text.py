@@ -15,7 +15,9 @@ from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.records import runs_of_entries
 from gradwitness.claims.text_brackets import Tensor, read_nest, read_rows, squeezed
+from gradwitness.claims.text_entries import read_entries
 from gradwitness.claims.text_file import Cursor, read_bytes
+from gradwitness.claims.text_named_rows import named_rows
 from gradwitness.claims.text_numbers import Numbers, digits
 from gradwitness.claims.text_runs import Collector
 from gradwitness.claims.text_tree import BEGIN, read_tree
@@ -23,6 +25,7 @@ from gradwitness.claims.text_tree import BEGIN, read_tree
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gradwitness.claims.claim import Run
     from gradwitness.claims.records import Record
 
 _DECIMAL = re.compile(rb"\d\.\d")
@@ -71,7 +74,7 @@ class _Reader:
         self._tables: list[list[_Rows]] = []
         self._is_joined = False
         self._columns: list[str] = []  # of lines with an entry each
-        self._no_entries = 0  # before here
+        self._no_entries = self._no_named_rows = 0  # before here
 
     def read(self) -> Claims:
         self.scan()
@@ -92,6 +95,8 @@ class _Reader:
 
     def _line(self, line: bytes) -> None:
         """Read the first item of a line, or of the rest of one."""
+        if self._text.at >= self._no_named_rows and self._named_rows():
+            return
         begin = labels.beginning(line)
         trailer = labels.trailer(begin)
         if trailer:
@@ -128,6 +133,22 @@ class _Reader:
             self._text.at += parts.at
             self._array(name, is_wrapped=label.rstrip().endswith(b"("))
 
+    def _named_rows(self) -> bool:
+        """Read lines with a name and its numbers each, if there are many."""
+        rows, end = named_rows(self._text.content, self._text.at)
+        self._no_named_rows = end + 1
+        if not rows:
+            return False
+        self._flush()
+        if self._scale != 1.0:
+            return False  # it is of the first
+        for at, name, numbers in rows:
+            self._text.at = at
+            shape = () if len(numbers) == 1 else (len(numbers),)
+            self._add(name, numbers, shape, (), "", self._text.where())
+        self._text.at = end
+        return True
+
     def _is_tree(self, label: bytes, at: int) -> bool:
         """Read a tree, if one begins there."""
         where, begin = self._text.where(), self._text.at
@@ -148,6 +169,13 @@ class _Reader:
     def _entries(self) -> bool:
         """Read lines with one entry of a tensor each, if these are such lines."""
         where, begin = self._text.where(), self._text.at
+        at_once = read_entries(self._text.content, begin, Path(self._path.name))
+        if at_once:
+            self._flush()
+            self._columns = self._columns[:1] or ["1"]
+            self._add_runs(at_once[0], where)
+            self._text.at = at_once[1]
+            return True
         entries = []
         while self._text.at < len(self._text.content):
             line = self._text.line()
@@ -185,6 +213,9 @@ class _Reader:
         ]
         runs, notes = runs_of_entries(records, self._columns, Path(self._path.name))
         self.collector.notes += notes
+        self._add_runs(runs, where)
+
+    def _add_runs(self, runs: list[Run], where: str) -> None:
         for run in runs:
             for name, claim in run.items():
                 self.collector.tensor(name, replace(claim, where=where))

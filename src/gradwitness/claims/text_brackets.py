@@ -194,7 +194,7 @@ def _check_commas(text: Cursor, begin: int, count: int) -> None:
     commas = read.count(b",")
     if not commas:
         return
-    if _may_be_next_to_each_other(read) and (nothing := _NOTHING.search(read)):
+    if may_be_next_to_each_other(read) and (nothing := _NOTHING.search(read)):
         raise text.error("nothing between two commas.", begin + nothing.start())
     # Where one is between any two numbers, white space alone is nowhere.
     if commas == count - 1 or commas == sum(map(read.count, _LOOSE_COMMAS)):
@@ -210,7 +210,7 @@ def _check_commas(text: Cursor, begin: int, count: int) -> None:
         )
 
 
-def _may_be_next_to_each_other(read: bytes) -> bool:
+def may_be_next_to_each_other(read: bytes) -> bool:
     """Whether two commas have nothing, or many blanks, between them."""
     letters = np.frombuffer(read + b"\n", np.uint8)
     after = np.flatnonzero(letters == _COMMA) + 1
