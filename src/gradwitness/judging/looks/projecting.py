@@ -138,12 +138,13 @@ class Projecting(Whole):
             name, index, argument = inputs[k]
             if index is not None or not isinstance(argument, Ref):
                 continue
-            with suppress(Formless):
-                looked = self._attempt(
-                    partial(self._gradient, step, name, k, arrived, arithmetic, value)
-                )
-                if looked is not None:
-                    found[k] = looked
+            look = partial(self._gradient, step, name, k, arrived, arithmetic, value)
+            try:
+                looked = self._attempt(look)
+            except Formless:
+                continue
+            if looked is not None:
+                found[k] = looked
         return found
 
     def _at_once(
