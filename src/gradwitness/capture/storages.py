@@ -64,6 +64,10 @@ class Draft:
         """Set the array, in memory that the program may overwrite or in its own."""
         self.array, self.copied, self.shown, self.released = array, copied, None, False
 
+    def is_held(self) -> bool:
+        """Whether it has an array, and a tensor is held for it."""
+        return self.array is not None and bool(self.objects)
+
     def is_now(self, name: str, *, leaf: bool) -> None:
         """Set what it is called, and whether it collects a gradient."""
         self.name, self.leaf, self.shown = name, leaf, None

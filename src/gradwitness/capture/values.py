@@ -69,10 +69,8 @@ class ValueStore:
     def of(self, tensor: torch.Tensor, *, picks: bool = False) -> int:
         """Return the current number of a tensor, for an operation; a new tensor gets one."""
         known = self._by_object.get(id(tensor))
-        if known is not None and known.is_same(tensor):
-            draft = self.drafts[known.value]
-            if draft.array is not None and draft.objects:
-                return known.value
+        if known is not None and known.is_same(tensor) and self.drafts[known.value].is_held():
+            return known.value
         storage = self._memories.of(tensor)
         epoch = version(tensor) if storage is None else storage.epoch
         met = False
