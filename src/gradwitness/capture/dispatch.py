@@ -145,14 +145,20 @@ class DispatchRecorder(Mode):
         retention.start_from([draft.outputs[k] for k in used.taken])
         retention.hold((*now, *later))
         self._audience.tell(lambda observer: observer.called(number))
-        # The previous call is judged and autograd has given its results their history: free what
-        # its node will not use.
-        retention.drop(self._judged)
+        self._free_judged()
         self._judged = now
         self._open[number] = later
         if closed:
             self.close(number)
         return number
+
+    def _free_judged(self) -> None:
+        """Free what the last call's node will not use.
+
+        The call is judged, and autograd has given its results their history.
+        """
+        self._retention.drop(self._judged)
+        self._judged = ()
 
     def views_are_known(self) -> None:
         """Free views held until the calls that made them were written down."""
@@ -164,8 +170,7 @@ class DispatchRecorder(Mode):
         self._retention.drop(self._open.pop(number, ()))
         self.applications.forget(number)
         if number == len(self.calls) - 1:
-            self._retention.drop(self._judged)
-            self._judged = ()
+            self._free_judged()
 
     def hands_out(self, name: str, tensor: torch.Tensor) -> None:
         """Record, as a call without a result, that numbers are taken out of torch."""
@@ -226,7 +231,10 @@ class DispatchRecorder(Mode):
         recorded = applied or graded or (known.is_collective and _is_custom_backward(node))
         if func is _SUM and node is not None and _called_by_engine():
             self.summed = True
-        if not (recorded or known.may_write) or (func is _DETACH and self._saves(args[0])):
+        if func is _DETACH and self._saves(args[0]):
+            self._free_judged()
+            return None
+        if not (recorded or known.may_write):
             return None
         begun = _Begun(known, node, graded, recorded, known.writes)
         self._bind(begun, args, kwargs)

@@ -59,7 +59,7 @@ CANCELLING: list[tuple[Callable[[Any], Any], tuple[float, ...], str]] = [
     (
         lambda x: weighted((x.exp() - 1).log()),
         (1e-5, 2e-6, 3e-6, 1e-6),
-        "aten.sub.Tensor (call 2)",
+        "aten.sub.Tensor (call 1)",
     ),
 ]
 
