@@ -299,7 +299,7 @@ class Trial:
             call = self.makers[number]
             if not call.is_view and call.base_op not in COPIES:
                 break
-            number = next(references(next(iter(call.arguments.values()))))
+            number = references(next(iter(call.arguments.values())))[0]
         return number
 
     def comes_from(self, number: int, ops: frozenset[str]) -> bool:

@@ -36,11 +36,12 @@ class StepMemory:
 
     def __init__(self, tape: Tape) -> None:
         # To a tape they are sequences: nobody asks a growing one for a range of its values.
-        self._values: Any = _Values(tape.values)
-        self._living: Any = _Living(self._values)
+        values: Any = _Values(tape.values)
+        living: Any = _Living(values)
+        self._values, self._living = values, living
         self._calls, self._nodes = _Remembered(tape.calls), _Remembered(tape.nodes)
-        self.tape = replace(tape, values=self._values, calls=self._calls, nodes=self._nodes)
-        self.living = replace(self.tape, values=self._living)
+        self.tape = replace(tape, values=values, calls=self._calls, nodes=self._nodes)
+        self.living = replace(self.tape, values=living)
 
     def __enter__(self) -> None:
         self._values.remembers = self._living.remembers = True

@@ -147,15 +147,19 @@ def test_a_large_sum_is_the_same_however_it_lies(axes: tuple[int, ...]) -> None:
         array = array.transpose(axes)
         return Value(0, array.shape, "float32", array)
 
+    def norm(value: Value) -> float:
+        numbers: Any = value.array
+        return norm_of(numbers)
+
     terms = [*map(value, arrays)]
-    looked = once.sum_once(value(total), terms, lambda v: norm_of(v.array))
+    looked = once.sum_once(value(total), terms, norm)
     assert looked is not None
     largest = float(np.abs(total).max())
     assert looked.detects == pytest.approx(2 * 2.0**-24 * (largest + before), rel=1e-6)
     for place in (0, 20_000, -1):
         wrong = total.copy()
         wrong.flat[place] = np.nextafter(wrong.flat[place], np.float32(np.inf))
-        assert once.sum_once(value(wrong), terms, lambda v: norm_of(v.array)) is None
+        assert once.sum_once(value(wrong), terms, norm) is None
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh"])

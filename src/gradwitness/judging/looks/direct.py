@@ -78,12 +78,12 @@ def _sent_by_one(
     whole = len(incoming) == len(form.outputs) and all(g is not None and g.size for g in incoming)
     if gradient is None or not whole:
         return None
-    operands: list[Any] = [call.arguments[schema] for schema in form.positional]
-    shapes = [values[a.value].shape if isinstance(a, Ref) else None for a in operands]
+    taken: list[Any] = [call.arguments[schema] for schema in form.positional]
+    shapes = [values[a.value].shape if isinstance(a, Ref) else None for a in taken]
     # Of these the formula reads no more than their shapes.
-    operands = [a if s is None else unknown(s) for a, s in zip(operands, shapes, strict=True)]
+    operands = [a if s is None else unknown(s) for a, s in zip(taken, shapes, strict=True)]
     several = len(incoming) > 1
-    g = tuple(incoming) if several else incoming[0]
+    g: Any = tuple(incoming) if several else incoming[0]
     y = tuple(unknown(v.shape) for v in incoming) if several else unknown(g.shape)
     parameters = {name: call.arguments[name] for name in form.parameters}
     made = run(f"the vjp in the rule of {rule.name}", gradient, g, y, operands, parameters)

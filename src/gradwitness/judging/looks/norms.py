@@ -47,7 +47,7 @@ def peak_of(array: NDArray[Any]) -> float:
     """Return the largest magnitude."""
     if array.dtype.kind in "cb":
         return float(scalar(np.abs(array).max()))
-    if not isinstance(array, np.ndarray) and is_distant(array):
+    if is_distant(array):
         highest, lowest = scalars(array.max(), array.min())
         return float(max(highest, -lowest))
     # (As `max` and `min` do, without their detour.)
