@@ -143,6 +143,21 @@ def binary(folder: Path, megabytes: float) -> Table:
     return table
 
 
+def odd(folder: Path, megabytes: float) -> Table:
+    """Return the table of files in which some numbers are NaN, in both."""
+    shares = {"one": round(megabytes * 1e6), "each hundredth": 100, "all": 1}
+    table = Table("NaN", "/ sum", title=f"2 x {megabytes:g} MB of .npy")
+    a, b = (folder / f"{name}.npy" for name in "ab")
+    arrays = list(pair(megabytes))
+    for share, step in shares.items():
+        for path, array in zip((a, b), arrays, strict=True):
+            array.reshape(-1)[::step] = np.nan
+            np.save(path, array)
+        reduced, ours = least(lambda: added(folder), partial(gradwitness.diff, a, b))
+        table.add_row(share, f"{ours / reduced:.1f}")
+    return table
+
+
 def others(folder: Path, plain: str) -> Iterator[tuple[str, Path]]:
     """Write the same numbers in other forms of text, and yield their names and files."""
     lines = plain.splitlines(keepends=True)
@@ -236,7 +251,8 @@ def main() -> None:
         return
     megabytes = float(sys.argv[1]) if len(sys.argv) > 1 else 100.0
     with tempfile.TemporaryDirectory() as name:
-        Console().print(binary(Path(name), megabytes), text(Path(name), megabytes))
+        Console().print(binary(Path(name), megabytes), odd(Path(name), megabytes))
+        Console().print(text(Path(name), megabytes))
         if importlib.util.find_spec("pandas"):
             Console().print(tables(Path(name), megabytes))
 

@@ -8,8 +8,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.claims.told import told
 
+from claims.told import told
 from gradwitness import FileFormatError, Verdict, diff
 from gradwitness.claims import text
 from gradwitness.claims.sources import read_claims

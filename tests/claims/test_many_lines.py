@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from tests.claims.told import told
 
+from claims.told import told
 from gradwitness import FileFormatError
 from gradwitness.claims import csv_file, text_brackets
 from gradwitness.claims.sources import read_claims

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.claims.told import told
 
+from claims.told import told
 from gradwitness.claims import text
 from gradwitness.claims.sources import read_claims
 

@@ -8,8 +8,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.claims.told import told
 
+from claims.told import told
 from gradwitness.claims import csv_file
 from gradwitness.claims.sources import read_claims
 

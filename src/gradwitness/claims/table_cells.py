@@ -54,7 +54,7 @@ class Cells:
     @property
     def width(self) -> int:
         """How many columns there are."""
-        return self._begins.shape[1]
+        return int(self._begins.shape[1])
 
     def first(self, column: int) -> str:
         """Return the first cell of a column."""
@@ -149,7 +149,7 @@ class Cells:
         lengths = ends - begins + 1
         after = np.cumsum(lengths)
         places = np.arange(after[-1]) + np.repeat(begins - (after - lengths), lengths)
-        letters = self._text.letters[places]
+        letters: NDArray[np.uint8] = self._text.letters[places]
         letters[after - 1] = _NEWLINE
         return letters[:-1].tobytes()
 

@@ -116,10 +116,10 @@ class Numbers:
             unit = np.clip(unit, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
             unit[printed.values == 0] = _FINEST
             last = unit if is_scaled.all() else np.where(is_scaled, unit, last)
-        last = last.astype(np.int16)
+        short: NDArray[np.int16] = last.astype(np.int16)
         if not np.isfinite(printed.values).all():
-            last[~np.isfinite(printed.values)] = _EXACT
-        return last
+            short[~np.isfinite(printed.values)] = _EXACT
+        return short
 
     def take(self, scale: float = 1.0) -> tuple[NDArray[np.float64], NDArray[Any] | float]:
         """Return the numbers times a factor, and how far printing may have rounded each."""
@@ -167,10 +167,11 @@ def _rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArray[n
 
 def _own_rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArray[np.float64]:
     """Return half a unit of each number's last digit, if none rests on others; else none."""
-    size = np.abs(values)
     if not len(values):
-        return size
-    least, half = last.min(), _half_unit(last)
+        return np.zeros(0)
+    size = np.abs(values)
+    half: NDArray[np.float64] = _half_unit(last)
+    least = last.min()
     if least == last.max() and least > _FINEST and half[0] > 1e-15 * size.max():
         return half
     told = last > _FINEST

@@ -60,7 +60,7 @@ class Letters:
         """
         place = (ends >> 3) - 1
         shift = ((ends & 7) << 3).view(np.uint64)
-        word = self._eights[place] >> shift
+        word: Words = self._eights[place] >> shift
         # A shift by all 64 bits is none, so it is made in two steps.
         word |= (self._eights[place + 1] << np.uint64(1)) << (np.uint64(63) - shift)
         word &= _LAST[counts]

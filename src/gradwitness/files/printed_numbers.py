@@ -219,7 +219,8 @@ def _place_in_each(
     """
     first = letters[begins[:1].sum() : stops[:1].sum()] | _LOWER
     for at in np.flatnonzero(first == letter)[:1]:
-        for guess in (begins + at, stops - (len(first) - at)):
+        guesses: tuple[Integers, ...] = begins + at, stops - (len(first) - at)
+        for guess in guesses:
             is_within = (begins <= guess).all() and (guess < stops).all()
             if is_within and (letters[guess] | _LOWER == letter).all():
                 return guess

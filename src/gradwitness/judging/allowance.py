@@ -90,3 +90,9 @@ def ratio_of(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient = error / bound
     return np.where(error == 0, 0.0, np.where(np.isnan(quotient), np.inf, quotient))
+
+
+def may_exceed(error: NDArray[np.float64], bound: NDArray[np.float64], ratio: float) -> bool:
+    """Whether an error may be more than a multiple of its bound: quotients take longer."""
+    # Less than the multiple by more than the product's rounding.
+    return ratio < 0 or not (error <= bound * (ratio * (1 - 2.0**-50))).all()

@@ -17,7 +17,7 @@ from gradwitness.engine.floats import (
     ulps,
     unit_roundoff,
 )
-from gradwitness.judging.allowance import allowed, near, own_share, ratio_of
+from gradwitness.judging.allowance import allowed, may_exceed, near, own_share, ratio_of
 from gradwitness.judging.comparison import ALL_ZERO as ALL_ZERO
 from gradwitness.judging.comparison import CANCELS as CANCELS
 from gradwitness.judging.comparison import COARSE as COARSE
@@ -94,10 +94,7 @@ class Comparing:
         picked: NDArray[Any] | None = None,
         times: int = 1,
     ) -> None:
-        """Compare the witness's numbers, or those of the piece at an index, or some picked ones.
-
-        Each stands for so many of its kind.
-        """
+        """Compare the witness's numbers, those of a piece, or picked ones, each so many times."""
         array = self._recorded
         recorded = array[index] if picked is None else picked
         value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
@@ -293,11 +290,11 @@ class _Scan:
         """Compare numbers; `measured` says which of them have a usable size (None: all)."""
         self._largest_error = max(self._largest_error, float(error.max(initial=0.0)))
         finite = measured is None
-        if not finite or _may_exceed(error, bound, min(self._worst[0], 1.0)):
+        if not finite or may_exceed(error, bound, min(self._worst[0], 1.0)):
             self._find_worst(r, w, error, bound)
         if probable is bound:
             self._probable = max(self._probable, self._worst[0])
-        elif not finite or _may_exceed(error, probable, self._probable):
+        elif not finite or may_exceed(error, probable, self._probable):
             self._probable = max(self._probable, float(np.max(ratio_of(error, probable))))
         self._measure(w if measured is None else w[measured])
         widest = bound if measured is None else bound[measured]
@@ -393,12 +390,6 @@ class _Scan:
         # An index that is off by one is not nearly right.
         measurable = self._limits is not None and self._largest > 0
         return self._farthest / self._largest if measurable else math.inf
-
-
-def _may_exceed(error: NDArray[Any], bound: NDArray[Any], ratio: float) -> bool:
-    """Whether an error may be more than a multiple of its bound: quotients take longer."""
-    # Less than the multiple by more than the product's rounding.
-    return ratio < 0 or not (error <= bound * (ratio * (1 - 2.0**-50))).all()
 
 
 _BOUNDLESS = "no finite bound"

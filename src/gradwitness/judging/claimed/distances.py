@@ -209,7 +209,8 @@ class _Picked:
         """Compare the numbers that wait, all at once."""
         waiting, self._waiting = self._waiting, []
         if waiting:
-            self._take(*map(np.concatenate, zip(*waiting, strict=True)))
+            places, r, w = map(np.concatenate, zip(*waiting, strict=True))
+            self._take(places, r, w)
 
     def _take(
         self, places: NDArray[np.int64], r: NDArray[Any], w: NDArray[Any], times: int = 1
