@@ -80,6 +80,42 @@ def test_the_order_of_rows_is_a_constant_and_no_output_of_the_node() -> None:
     assert both.verdict is gw.Verdict.AGREES
 
 
+@pytest.mark.parametrize(
+    ("pivots", "rows"),
+    [
+        # Exchanges that no elimination makes; the last of five is not read.
+        ([1, 1, 1], [2, 0, 1]),
+        ([3, 1, 2], [1, 0, 2]),
+        ([3, 3, 3], [2, 0, 1]),
+        ([2, 3, 3, 1, 1], [1, 2, 0]),
+    ],
+)
+def test_pivots_of_no_elimination_are_followed(pivots: list[int], rows: list[int]) -> None:
+    exchanges = torch.tensor(pivots, dtype=torch.int32)
+    found: list[list[int]] = []
+
+    def factors(LU: Tensor) -> Tensor:
+        P, L, U = torch.lu_unpack(LU, exchanges)
+        found.append(P.argmax(0).tolist())
+        return P @ L @ U
+
+    report, _ = watched(factors, [[4.0, 1, 2], [0.5, 3, 1], [0.25, 0.5, 2]])
+    order = [0, 1, 2]
+    for i, other in enumerate(pivots[:3]):
+        order[i], order[other - 1] = order[other - 1], order[i]
+    assert found == [rows] == [order]
+    assert report.verdict is gw.Verdict.AGREES
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_pivots_are_not_judged(count: int) -> None:
+    # Torch reads three, which lie in the memory of a larger tensor here.
+    pivots = torch.tensor([3, 3, 3], dtype=torch.int32)[:count]
+    report, _ = watched(lambda LU: torch.lu_unpack(LU, pivots)[1], torch.eye(3))
+    assert "pivots that do not fit LU: torch reads the memory beyond them" in reasons(report)
+    assert not report.wrong
+
+
 def test_determinant_of_a_singular_matrix_is_judged_and_its_gradient_is_not() -> None:
     start = [[[1.0, 2.0], [2.0, 4.0]], [[1.0, 2.0], [3.0, 4.0]]]
     report, _ = watched(det, start)

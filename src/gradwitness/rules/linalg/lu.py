@@ -30,6 +30,14 @@ def _order(pivots: Array, rows: int) -> Array:
     return order
 
 
+def _exchanges(pivots: Array, shape: tuple[int, ...]) -> Array:
+    """Return the pivots that torch reads: as many as LU has on its diagonal, in any case."""
+    count = min(shape[-2:])
+    if pivots.shape[:-1] != shape[:-2] or pivots.shape[-1] < count:
+        raise NotImplementedError("pivots that do not fit LU: torch reads the memory beyond them")
+    return pivots[..., :count]
+
+
 def _permutation(order: Array) -> Array:
     """Return P, such that P X puts row i of X where the i-th row came from."""
     return turned(np.identity(order.shape[-1], like=order)[order])
@@ -139,8 +147,9 @@ def _(g: Any, y1: Array, y2: Array, *, P: Array) -> Array:
 def lu_unpack(
     LU: Array, *, LU_pivots: Array, unpack_data: bool = True, unpack_pivots: bool = True
 ) -> tuple[Array, Array, Array]:
-    nothing = np.zeros(0, like=LU)
-    P = _permutation(_order(LU_pivots, LU.shape[-2])) if unpack_pivots else nothing
+    P = nothing = np.zeros(0, like=LU)
+    if unpack_pivots:
+        P = _permutation(_order(_exchanges(LU_pivots, LU.shape), LU.shape[-2]))
     if not unpack_data:
         return P, nothing, nothing
     return P, *_both(LU)
