@@ -57,10 +57,11 @@ class Norm(nn.Module):
         n = gap * rate
         through = g if self.mistake == "gamma" else g * w
         dx = through.clone()
-        if self.mistake not in ("mean", "both"):
-            dx = dx - through.mean(self.over, keepdim=True)
-        if self.mistake not in ("variance", "both"):
-            dx = dx - n * (through * n).mean(self.over, keepdim=True)
+        times = {"both": 0, "mean twice": 2, "variance twice": 2}.get(self.mistake, 0)
+        over_mean = times if self.mistake.startswith(("mean", "both")) else 1
+        along = times if self.mistake.startswith(("variance", "both")) else 1
+        dx = dx - over_mean * through.mean(self.over, keepdim=True)
+        dx = dx - along * n * (through * n).mean(self.over, keepdim=True)
         rows = tuple(range(x.ndim - 1))
         dw = (g * (x if self.mistake == "raw" else n)).sum(rows)
         return dx * rate, dw, g.sum(rows)
@@ -113,7 +114,8 @@ class Block(nn.Module):
 
     def __init__(self, width: int, mistake: str = "") -> None:
         super().__init__()
-        first = mistake if mistake in ("mean", "variance", "gamma", "both", "eps") else ""
+        of_norm = ("mean", "variance", "gamma", "both", "eps", "mean twice", "variance twice")
+        first = mistake if mistake in of_norm else ""
         self.first = Norm(width, -1, first)
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)

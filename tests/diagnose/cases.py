@@ -212,6 +212,13 @@ CASES = (
     in_torch(
         "transformer", T, {"mistake": "both"}, "LayerNorm statistics as constants", "blocks.1.first"
     ),
+    in_torch(
+        "transformer",
+        T,
+        {"mistake": "mean twice"},
+        "LayerNorm mean path counted twice",
+        "blocks.1.first",
+    ),
     in_torch("transformer", T, {"mistake": "gamma"}, "gamma omitted", "blocks.1.first"),
     in_torch("transformer", T, {"mistake": "scale"}, "attention scale missing", "blocks.1"),
     in_torch("transformer", T, {"mistake": "mask"}, "attention mask ignored", "blocks.1"),
@@ -226,6 +233,13 @@ CASES = (
     in_torch("batch norm", N, {"mistake": "mean"}, "BatchNorm mean path dropped", "norms.1"),
     in_torch(
         "batch norm", N, {"mistake": "variance"}, "BatchNorm variance path dropped", "norms.1"
+    ),
+    in_torch(
+        "batch norm",
+        N,
+        {"mistake": "variance twice"},
+        "BatchNorm variance path counted twice",
+        "norms.1",
     ),
     in_torch("batch norm", N, {"mistake": "both"}, "BatchNorm statistics as constants", "norms.1"),
     in_torch("batch norm", N, {"mistake": "gamma"}, "gamma omitted", "norms.1"),

@@ -63,6 +63,57 @@ class NormWithoutVariance(Norm):
         return rstd * (g - g.mean(-1, keepdim=True)), (dy * xhat).sum(0), dy.sum(0), None
 
 
+class NormWithMeanTwice(Norm):
+    """The gradient's own mean is subtracted twice."""
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any) -> Any:
+        xhat, rstd, w = ctx.saved_tensors
+        g = dy * w
+        dx = rstd * (g - 2 * g.mean(-1, keepdim=True) - xhat * (g * xhat).mean(-1, keepdim=True))
+        return dx, (dy * xhat).sum(0), dy.sum(0), None
+
+
+class NormWithVarianceTwice(Norm):
+    """The part along the normalised input is subtracted twice."""
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any) -> Any:
+        xhat, rstd, w = ctx.saved_tensors
+        g = dy * w
+        dx = rstd * (g - g.mean(-1, keepdim=True) - 2 * xhat * (g * xhat).mean(-1, keepdim=True))
+        return dx, (dy * xhat).sum(0), dy.sum(0), None
+
+
+class NormInside(torch.autograd.Function):
+    """In bfloat16 outside and in float32 inside; the gradient's own mean is subtracted twice."""
+
+    times = 2
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, bias: Any) -> Any:
+        wide = x.float()
+        mean = wide.mean(-1, keepdim=True)
+        rstd = torch.rsqrt(wide.var(-1, unbiased=False, keepdim=True) + 1e-6)
+        ctx.save_for_backward(x, weight, mean, rstd)
+        return ((wide - mean) * rstd * weight.float() + bias.float()).bfloat16()
+
+    @classmethod
+    def backward(cls, ctx: Any, dy: Any) -> Any:
+        x, w, mean, rstd = ctx.saved_tensors
+        xhat, g = (x.float() - mean) * rstd, dy.float() * w.float()
+        along = (g * xhat).mean(-1, keepdim=True)
+        dx = rstd * (g - cls.times * g.mean(-1, keepdim=True) - xhat * along)
+        dw = (dy.float() * xhat).sum(0)
+        return dx.bfloat16(), dw.bfloat16(), dy.float().sum(0).bfloat16()
+
+
+class NormInsideRight(NormInside):
+    """The right one."""
+
+    times = 1
+
+
 class Swish(torch.autograd.Function):
     """One of two terms is missing."""
 

@@ -31,6 +31,8 @@ MISTAKES = [
     ),
     (guilty.NormWithoutMean, (N, M, M), (1e-5,), {"x": "mean path missing"}),
     (guilty.NormWithoutVariance, (N, M, M), (1e-5,), {"x": "variance path missing"}),
+    (guilty.NormWithMeanTwice, (N, M, M), (1e-5,), {"x": "mean path counted twice"}),
+    (guilty.NormWithVarianceTwice, (N, M, M), (1e-5,), {"x": "variance path counted twice"}),
     (guilty.Swish, (N,), (), {"x": "term missing"}),
     (guilty.Cube, (N,), (), {"x": "missing factor 3"}),
     (guilty.Linear, ((6, 8), (8, 8)), (), {"w": "transposed"}),
@@ -73,6 +75,20 @@ def test_a_mistake_is_named(
         assert first < finding.line < first + len(lines)
         assert Path(finding.called.rpartition(":")[0]) == Path(__file__)
         assert finding.why
+
+
+@pytest.mark.low_precision
+@pytest.mark.parametrize(
+    ("function", "causes"),
+    [(guilty.NormInside, ["mean path counted twice"]), (guilty.NormInsideRight, [])],
+)
+def test_a_mistake_in_float32_between_16_bits_is_named(function: Any, causes: list[str]) -> None:
+    torch.manual_seed(0)
+    numbers = torch.randn(32, 48), torch.ones(48), torch.zeros(48)
+    inputs = [x.bfloat16().requires_grad_() for x in numbers]
+    with gw.watch() as witness:
+        (apply(function, *inputs).float() * (3 + torch.randn(32, 48))).sum().backward()
+    assert [finding.cause for finding in witness.report.wrong] == causes
 
 
 def test_the_strides_of_what_arrives() -> None:

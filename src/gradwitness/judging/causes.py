@@ -144,7 +144,7 @@ class _GuiltyStep:
         if not sought or any(f.grade.startswith("declared") for f in findings):
             return placed
         try:
-            sent = self._sent({f.tensor_nr for f in findings})
+            sent = self._sent({f.tensor_nr: f.comparison.detects for f in findings})
             causes = self._causes(sent)
         except Unjudgeable:
             return placed
@@ -197,8 +197,12 @@ class _GuiltyStep:
         causes = diagnose(step_case(tape, node, self.node_run, sent, numbers), AT_A_STEP)
         return {name: cause for cause in reversed(causes) for name in cause.explains}
 
-    def _sent(self, wrong: set[int]) -> list[Sent]:
-        """Return what it sent to each tensor, and what the rules say that it should have."""
+    def _sent(self, wrong: Mapping[int, float]) -> list[Sent]:
+        """Return what it sent to each tensor, and what the rules say that it should have.
+
+        What is wrong was refuted with errors of a size that shows, by narrower bounds than these if
+        the function is in 16 bits outside and in float32 inside. A cause must fit as narrowly.
+        """
         tape, node, names = self.tape, self.node, self.written.names
         expected = CustomCheck(tape, self.records, None).expected(node, self.node_run)
         sent = []
@@ -212,6 +216,8 @@ class _GuiltyStep:
             claims = [self.records(n) for n in numbers]
             value = np.zeros(claims[0].shape) if right is None else np.asarray(right.value)
             bound = np.zeros(value.shape) if right is None else right.rigorous
+            shows = wrong.get(input_nr, math.nan)
+            bound = np.minimum(bound, shows) if math.isfinite(shows) and shows > 0 else bound
             claim = np.sum(claims, axis=0) if claims else np.zeros(value.shape)
             if claim.dtype.kind == "c" or value.dtype.kind == "c":
                 raise Unjudgeable("mistakes over complex numbers are not known")

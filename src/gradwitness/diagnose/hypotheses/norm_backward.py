@@ -1,4 +1,4 @@
-"""Mistake: a normalisation's backward drops a path through its statistics, or its weight."""
+"""Mistake: a normalisation's backward drops a path through its statistics or counts it twice."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ class _Parts:
     shape: tuple[int, ...]
     centred: bool = True
 
-    def sent(self, *, mean: bool = True, variance: bool = True, weight: bool = True) -> Any:
-        """Return the gradient of the input, from some of its parts."""
+    def sent(self, *, mean: int = 1, variance: int = 1, weight: int = 1) -> Any:
+        """Return the gradient of the input, with some of its parts, or one of them twice."""
         g = self.scaled if weight else self.plain
         gradient = g
         if mean and self.centred:
-            gradient = gradient - np.mean(g, axis=self.over, keepdims=True)
+            gradient = gradient - mean * np.mean(g, axis=self.over, keepdims=True)
         if variance:
-            gradient = gradient - self.n * np.mean(g * self.n, axis=self.over, keepdims=True)
+            along = np.mean(g * self.n, axis=self.over, keepdims=True)
+            gradient = gradient - variance * self.n * along
         return np.reshape(gradient * self.rate, self.shape)
 
 
@@ -76,12 +77,12 @@ def _parts(site: Site, g: Any) -> _Parts | None:
     return _Parts(scaled, g, (x - mean) * rate, rate, over, shape)
 
 
-def _without(**parts: bool) -> Any:
+def _with(**parts: int) -> Any:
     def wrong(visit: Visit) -> list[Any] | None:
         norm = _parts(visit.site, visit.g)
         if norm is None or visit.site.edge("x") is None:
             return None
-        if parts.get("mean") is False and not norm.centred:
+        if "mean" in parts and not norm.centred:
             return None
         return visit.sending(norm.sent(**parts))
 
@@ -117,27 +118,41 @@ def _mistakes(name: str, op: str) -> tuple[Mistake, ...]:
             f"the {name} at {{place}} is differentiated as if the mean were a constant: the "
             "gradient's own mean is not subtracted",
             ops,
-            _without(mean=False),
+            _with(mean=0),
         ),
         Mistake(
             f"{name} variance path dropped",
             f"the {name} at {{place}} is differentiated as if the deviation were a constant: the "
             "part of the gradient along the normalised input is not subtracted",
             ops,
-            _without(variance=False),
+            _with(variance=0),
         ),
         Mistake(
             f"{name} statistics as constants",
             f"the {name} at {{place}} is differentiated as if mean and deviation were constants: "
             "the gradient is only multiplied by weight over deviation",
             ops,
-            _without(mean=False, variance=False),
+            _with(mean=0, variance=0),
+        ),
+        Mistake(
+            f"{name} mean path counted twice",
+            f"in the gradient of the {name} at {{place}} the gradient's own mean is subtracted "
+            "twice",
+            ops,
+            _with(mean=2),
+        ),
+        Mistake(
+            f"{name} variance path counted twice",
+            f"in the gradient of the {name} at {{place}} the part along the normalised input is "
+            "subtracted twice",
+            ops,
+            _with(variance=2),
         ),
         Mistake(
             "gamma omitted",
             f"the {name}'s weight (gamma) is not multiplied into the gradient at {{place}}",
             ops,
-            _without(weight=False),
+            _with(weight=0),
         ),
         Mistake(
             "gamma's gradient with the raw input",

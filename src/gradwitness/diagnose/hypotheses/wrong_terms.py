@@ -35,6 +35,7 @@ TURNED = "term transposed"
 FACTOR = "term with a wrong factor"
 MEAN_PATH = "mean path missing"
 VARIANCE_PATH = "variance path missing"
+AGAIN = {MEAN_PATH: "mean path counted twice", VARIANCE_PATH: "variance path counted twice"}
 CONSTANTS = "mean and variance taken as constants"
 
 _MOST = 48  # terms of one function
@@ -283,7 +284,7 @@ def _told(terms: Sequence[Term], factors: Sequence[float]) -> tuple[str, str]:
             cause = statistics.pop()
         return cause, f"{of}, in which {what} is missing."
     if set(factors) == {2.0}:
-        return TWICE, f"{of}, in which {what} is counted twice."
+        return AGAIN.get(terms[0].statistic, TWICE), f"{of}, in which {what} is counted twice."
     if set(factors) == {-1.0}:
         return SIGN, f"{of}, in which {what} has the wrong sign."
     figures = listed([f"{factor:.6g}" for factor in factors])
