@@ -116,10 +116,9 @@ def test_a_doubled_gradient_is_told_by_its_norm() -> None:
 
 
 def test_its_norm_is_that_from_before_the_next_pass() -> None:
-    p = torch.ones(3, requires_grad=True)
+    p: Any = torch.ones(3, requires_grad=True)
     with gw.watch(names={"p": p}) as witness:
         (2 * p).sum().backward()
-        assert p.grad is not None
         p.grad.numpy()[:] = 5
         (2 * p).sum().backward()
     (note,) = witness.report.notes
