@@ -61,7 +61,8 @@ class ByHand(torch.autograd.Function):
 def operands(name: str, dtype: Any) -> tuple[Any, Any, Any]:
     torch.manual_seed(0)
     case = CASES[name]
-    return case, *(torch.randn(s, dtype=dtype, requires_grad=True) for s in case[1:3])
+    x, w = (torch.randn(s, dtype=dtype, requires_grad=True) for s in case[1:3])
+    return case, x, w
 
 
 def of_random(y: Any) -> Any:
