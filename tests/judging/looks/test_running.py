@@ -27,14 +27,14 @@ def looped(
 ) -> gw.Witness:
     """Run a loop that multiplies by one weight in each turn."""
     random = torch.Generator().manual_seed(0)
-    w = torch.nn.Parameter(torch.randn(SIDE, SIDE, generator=random) / SIDE**0.5)
+    w: Any = torch.nn.Parameter(torch.randn(SIDE, SIDE, generator=random) / SIDE**0.5)
     x = torch.randn(4, SIDE, generator=random)
     if hook is not None:
         w.register_hook(hook)
     with gw.watch(names={"w": w}, keep=keep) as witness:
         for _ in range(TURNS):
             x = torch.tanh(x @ w)
-        x.square().sum().backward()
+        torch.autograd.backward(x.square().sum())
     return witness
 
 
