@@ -126,3 +126,42 @@ def test_columns_of_numbers_are_read_as_their_cells_are(tmp_path: Path) -> None:
     for name, claim in plain.items():
         assert np.array_equal(claim.array, quoted[name].array)
         assert np.array_equal(claim.rounding, quoted[name].rounding)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "w[-2] = 2\nw[-1] = 1\n"),
+        ("a.txt", "w[0,1] = 2\nw[0, -1] = 1\n"),
+        ("a.csv", "w,0,1.5\nw,-1,2.5\n"),
+        ("a.csv", "w,0,0,1.5\nw,0,-1,2\n"),
+    ],
+)
+def test_negative_indices_are_refused(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(FileFormatError, match="an entry with a negative index"):
+        read_claims(tmp_path / name)
+
+
+def test_rows_of_whole_numbers_may_hold_negative_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("w,-1,2,0.5\nb,3,-4,1.5\n")
+    (run,) = read_claims(tmp_path / "a.csv").runs
+    assert run["w"].array.tolist() == [-1, 2, 0.5]
+
+
+def test_a_first_row_of_a_name_and_numbers_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("w,1,2,3\nv,4,5,6\n")
+    (run,) = read_claims(tmp_path / "a.csv").runs
+    assert {name: claim.array.tolist() for name, claim in run.items()} == {
+        "w": [1, 2, 3],
+        "v": [4, 5, 6],
+    }
+
+
+@pytest.mark.parametrize("content", ["w: 1,234.5\n", "1,234.5\n2,345.5\n", "w0: 1,234.5\n" * 20])
+def test_thousands_set_apart_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    with pytest.raises(FileFormatError, match=r"line 1, .*'1,234.5' may be one number or two"):
+        read_claims(tmp_path / "a.txt")
+    (tmp_path / "b.txt").write_text(content.replace(",", ", "))
+    assert read_claims(tmp_path / "b.txt").runs

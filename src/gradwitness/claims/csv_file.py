@@ -14,7 +14,7 @@ import numpy as np
 from gradwitness._errors import FileFormatError
 from gradwitness._printable import listed
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.records import claims_of_records, limited
+from gradwitness.claims.records import NAMES, claims_of_records, limited
 from gradwitness.claims.table_cells import cells_of
 from gradwitness.claims.table_columns import (
     are_plain,
@@ -42,6 +42,7 @@ _MOST_PLACES = 9  # columns that may hold indices
 _BATCH = 1 << 8  # rows that are read at a time
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+", re.ASCII)
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
+_WHOLE = re.compile(r"-?\d+", re.ASCII)
 _ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
 _LINE = re.compile(rb"[^\n]*")
 _COMMENTS = re.compile(rb"(?:[ \t]*#[^\n]*\n|\s*\n)+")
@@ -145,7 +146,9 @@ def _check_names(first: list[str], path: Path) -> None:
 def _is_headless(first: list[str]) -> bool:
     """Whether the first row holds a name and its numbers already, and does not count columns."""
     name, *others = first or [""]
-    counts = [[str(n + begin) for n in range(len(others))] for begin in (0, 1)]
+    # From 0 on pandas counts them, from 1 on people do below a name for names.
+    begins = (0, 1) if name.lower() in NAMES else (0,)
+    counts = [[str(n + begin) for n in range(len(others))] for begin in begins]
     numbers = [cell for cell in others if _NUMBER.fullmatch(cell)]
     return (
         bool(name and numbers)
@@ -180,9 +183,22 @@ def _columns_by_name(cells: Cells | None, path: Path) -> Claims | None:
     return claims_by_column(["name", *numbers], cells, path)
 
 
+def _are_decimals(rows: list[list[str]]) -> bool:
+    """Whether not all rows end with a whole number."""
+    return not all(_WHOLE.fullmatch(row[-1].strip()) for row in rows)
+
+
 def _rows_by_name(rows: list[list[str]], path: Path) -> Claims:
     """Read rows of a name and numbers; whole ones before a single other are its index."""
     places = [[cell.strip() for cell in row[1:-1]] for row in rows]
+    cells = [cell for place in places for cell in place]
+    are_whole = all(map(_WHOLE.fullmatch, cells)) and _are_decimals(rows)
+    # One row of a name may well hold a whole number that is negative.
+    is_repeated = len({row[0] for row in rows}) < len(rows)
+    if is_repeated and are_whole and any(cell.startswith("-") for cell in cells):
+        raise FileFormatError(
+            f"{path}: an entry with a negative index. Count from the begin of each axis."
+        )
     is_placed = any(places) and all(_INDEX.fullmatch(cell) for place in places for cell in place)
     if is_placed and not all(_INDEX.fullmatch(row[-1].strip()) for row in rows):
         rows = [[row[0], " ".join(place), row[-1]] for row, place in zip(rows, places, strict=True)]

@@ -112,7 +112,7 @@ class _Reader:
         tree = BEGIN.search(begin) if self._no_trees < _MOST_FAILURES else None
         if tree and self._is_tree(begin[: tree.start()], tree.start()):
             return
-        if self._text.at >= self._no_entries and labels.entry(line) and self._entries():
+        if self._is_entry(line):
             return
         parts = labels.classify(begin)
         if parts.kind == "text":
@@ -165,6 +165,14 @@ class _Reader:
             self._scale *= factor
             self._add(path, tensor.numbers, tensor.shape, tensor.gaps, dtype, where)
         return True
+
+    def _is_entry(self, line: bytes) -> bool:
+        """Read lines with an entry each, if this is one."""
+        if labels.NEGATIVE_ENTRY.match(line):
+            raise self._text.error(
+                "an entry with a negative index. Count from the begin of each axis."
+            )
+        return self._text.at >= self._no_entries and bool(labels.entry(line)) and self._entries()
 
     def _entries(self) -> bool:
         """Read lines with one entry of a tensor each, if these are such lines."""

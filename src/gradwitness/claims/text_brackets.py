@@ -39,6 +39,8 @@ _LOWER = 0x20  # the bit that makes a letter a small one
 # Between numbers, and within one: of decimals, or of thousands.
 _TIGHT_COMMA = re.compile(rb"\d[\d.eE+-]*,[-+.]?\d[^\s\[\]]{0,30}")
 _SPACES = re.compile(rb"[\d.][ \t]+[-+.\d]")
+# One number with thousands set apart, and not several.
+THOUSANDS = re.compile(rb"[-+]?\d{1,3}(?:,\d{3})+\.\d*")
 _LOOSE_COMMAS = b", ", b",\n"
 _NOTHING = re.compile(rb",[ \t]*,")
 _EMPTY_LINE = re.compile(rb"\n[ \t\r,]*\n")
@@ -181,8 +183,24 @@ def read_rows(text: Cursor) -> Tensor:
         # A name may be of letters that numbers have, too: e.
         text.at = begin
         tensor = _read_rows(text, by_rows=False)
+    _check_thousands(text, begin)
     _check_commas(text, begin, len(tensor.numbers))
     return tensor
+
+
+def _check_thousands(text: Cursor, begin: int) -> None:
+    """Refuse rows each of which may be one number, with thousands set apart."""
+    end = text.content.find(b"\n", begin, text.at)
+    first = text.content[begin : text.at if end < 0 else end].strip()
+    if not THOUSANDS.fullmatch(first):
+        return
+    lines = map(bytes.strip, text.content[begin : text.at].split(b"\n"))
+    if all(THOUSANDS.fullmatch(line) for line in lines if line):
+        raise text.error(
+            f"{first.decode()!r} may be one number or two. Write nothing between thousands, and "
+            "a space between two numbers.",
+            begin,
+        )
 
 
 def _check_commas(text: Cursor, begin: int, count: int) -> None:

@@ -40,6 +40,12 @@ _ENTRY = re.compile(
     rb"(?P<name>[\s#>*-]*[A-Za-z_\x80-\xff][^\n\[\]=]{0,200}?(?:\[\d+\][.\w]*){0,4}?)"
     rb"(?P<index>(?:\[[\s\d,]*\d[\s,]*\]){1,8}|\s?\([\s\d,]*\d[\s,]*\))(?:\s*[:=]|(?=\s))"
 )
+# An entry that would be counted from the end.
+NEGATIVE_ENTRY = re.compile(
+    rb"\s*[A-Za-z_][\w.]{0,200}\[[\d, \t]{0,200}-\d[-\d, \t]{0,200}\]\s*[:=]\s*"
+    + NUMBER_PATTERN
+    + rb"\s*\Z"
+)
 _BETWEEN = re.compile(rb"[\s,;|]+")
 
 _VALUE = rb"(?:<[^>\n]{0,200}>|'[^'\n]{0,200}'|\([^)\n]{0,200}\)|[\w.:]{1,200})"

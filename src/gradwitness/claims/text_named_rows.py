@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradwitness.claims.text_brackets import may_be_next_to_each_other
+from gradwitness.claims.text_brackets import THOUSANDS, may_be_next_to_each_other
 from gradwitness.claims.text_labels import is_run_header
 from gradwitness.claims.text_numbers import Numbers
 from gradwitness.files.printed_numbers import NUMBER_PATTERN, blocks_of, read_printed
@@ -79,6 +79,8 @@ def _read(lines: list[bytes]) -> tuple[Numbers | None, NDArray[np.int64]]:
     if len(commas):
         between = np.diff(np.searchsorted(commas, line_ends), prepend=0)
         is_right = (between == 0) | (between == counts - 1)
+        if any(THOUSANDS.fullmatch(line.strip()) for line in lines):
+            return None, counts
         if not is_right.all() or may_be_next_to_each_other(text):
             return None, counts
     return numbers, counts
