@@ -205,7 +205,7 @@ class Judge:
         if sweep == self._shown:
             self._bars.close()
             self._shown = None
-        with self._memory:
+        with self._memory, np.errstate(all="ignore"):
             self._sweeps[sweep].finish(captured)
 
     def so_far(self) -> str:

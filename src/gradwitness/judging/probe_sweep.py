@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.tape import Kind
 
@@ -24,5 +26,6 @@ class StepsCheck(SweepCheck):
         self._findings = []
         node = self.tape.nodes[node_run.node]
         if node.kind != Kind.ACCUMULATE:
-            self._backward(node, node_run)
+            with np.errstate(all="ignore"):
+                self._backward(node, node_run)
         return self._findings
