@@ -95,7 +95,8 @@ class Fails:
         return self.real(*args, **kwargs)
 
 
-NAME = "gradients"
+# What computes the gradients of a step: of any, and of those that move numbers.
+COMPUTING: list[tuple[Any, str]] = [(sweep, "gradients"), (whole, "moved_back")]
 
 # Where one is raised at the first call, and in the middle of a step.
 BORDERS: list[tuple[Any, str]] = [
@@ -134,8 +135,7 @@ BORDERS: list[tuple[Any, str]] = [
     (local, "evaluate"),
     (conclusion, "replayed_gradients"),
     (conclusion, "finished"),
-    (sweep, NAME),
-    (whole, NAME),
+    *COMPUTING,
 ]
 # What only says how many digits of gradients that agree are right, and what rests on that.
 DIGITS = [(Panel, "notes"), (conclusion, "replayed_gradients")]
@@ -177,17 +177,17 @@ def test_a_failure_is_told_and_stops_nobody(
         witness.require()
 
 
-@pytest.mark.parametrize("owner", [sweep, whole])
+@pytest.mark.parametrize(("owner", "name"), COMPUTING)
 def test_a_step_that_cannot_be_judged_leaves_the_others(
-    monkeypatch: pytest.MonkeyPatch, owner: Any
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
     """Whichever step it is, no other one is refuted for what is missing."""
-    real: Callable[..., Any] = getattr(owner, NAME)
+    real: Callable[..., Any] = getattr(owner, name)
     at = 0
     while True:
         at += 1
         planted = Fails(real, at, Planted)
-        monkeypatch.setattr(owner, NAME, planted)
+        monkeypatch.setattr(owner, name, planted)
         with gw.watch() as witness:
             train()
         if not planted.failed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,6 +62,9 @@ def test_what_is_saved_in_a_differentiable_pass_is_no_call() -> None:
         lambda x: [torch.sigmoid(x).data for _ in range(3)][-1],
         lambda x: torch.no_grad()(lambda: torch.sigmoid(x).data)(),
         lambda x: next(map(torch.Tensor.detach, [torch.sigmoid(x)])),
+        # Both in one instruction.
+        lambda x: list(map(attrgetter("data"), map(torch.sigmoid, [x])))[0],  # noqa: RUF015
+        lambda x: reduce(lambda y, f: f(y), [torch.sigmoid, attrgetter("data")], x),
     ],
 )
 def test_what_the_program_detaches_is_a_call(

@@ -178,7 +178,7 @@ def test_recorded_program_is_evaluated_without_a_copy_to_the_host(
         for one, other in paired(made, expected):
             require_same(one, other)
         judged += 1
-    assert judged >= 10
+    assert judged >= 8
     assert DeviceArray.host_copies == before
 
 

@@ -190,7 +190,7 @@ class Applications:
         return Rerun(
             application,
             copies,
-            effect(inner, arguments, self._values.storage),
+            effect(inner, arguments, lambda n: next(iter(self._values.storages([n])), None)),
             self._allows(application.function),
             self.input_names(node),
         )

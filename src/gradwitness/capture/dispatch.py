@@ -121,8 +121,10 @@ class DispatchRecorder(Mode):
         self.read: set[Any] = set()
         # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
+        # How many functions of torch the program has called, as far as a function mode sees.
+        self.functions = 0
         # What the program ran when the last operation was written down.
-        self._instruction: object = None
+        self._running: object = None
         # By operation, number of arguments, and number of results.
         self._uses: dict[tuple[str, int, int], Uses] = {}
 
@@ -306,7 +308,7 @@ class DispatchRecorder(Mode):
             alone=begun.graded and _unpacking_hooks() is None,
             grad_mode=begun.graded,
         )
-        self._instruction = instruction()
+        self._running = self.functions, instruction()
         new = results[0] if known.is_factory and results else None
         if new is not None:
             # Of one that somebody holds torch makes another, by a call that the program may see.
@@ -318,10 +320,12 @@ class DispatchRecorder(Mode):
     def _saves(self, tensor: torch.Tensor) -> bool:
         """Whether torch detaches a result that it is about to save: only for there is a mode.
 
-        No code of the program's can have run since that result was made.
+        No other function of torch can have been called since that result was made, such as the one
+        that reads ``.data``; where functions are not seen, no other instruction can have run.
         """
-        detached = not torch._C._dispatch_tls_is_dispatch_key_excluded(_BY_PROGRAM)
-        if not (detached and self.calls and instruction() == self._instruction):
+        if torch._C._dispatch_tls_is_dispatch_key_excluded(_BY_PROGRAM) or not self.calls:
+            return False
+        if self._running != (self.functions, instruction()):
             return False
         return self._values.of(tensor) in self.calls[-1].outputs
 

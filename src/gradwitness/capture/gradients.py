@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gradwitness.capture.balance import ASSIGNMENTS
+from gradwitness.capture.balance import ASSIGNMENTS, DATA
 from gradwitness.capture.entries import ENTRIES
 from gradwitness.capture.passes import Context, SweepDraft
 
@@ -43,6 +43,7 @@ class BackwardRecorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        self._context.dispatch.functions += 1
         if func not in _LOOKED_AT:
             return func(*args, **kwargs)
         border = self._context.border
@@ -58,6 +59,8 @@ class BackwardRecorder(TorchFunctionMode):
             seen = func in ASSIGNMENTS and (not self._running or leaves_none)
             leaves = border.take(self._assigns, args[0]) if seen else ()
             result = func(*args, **kwargs)
+            if func == DATA:
+                border.take(self._context.values.reassigned, args[0])
             for leaf in leaves or ():
                 border.take(self._context.values.balance.settle, leaf)
             return result

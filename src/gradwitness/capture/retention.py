@@ -141,8 +141,8 @@ class Retention:
     def _is_start(self, number: int) -> bool:
         return (
             number in self._starts
-            or self._values.is_start(
-                number, saved=number in self._lasting, sent=number in self._sent
+            or self._values.drafts[number].is_start(
+                saved=number in self._lasting, sent=number in self._sent
             )
             or 0 < self._values.memory(number)[1] <= _SHOWN
         )

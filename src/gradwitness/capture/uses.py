@@ -38,7 +38,8 @@ class Uses:
         # A view that was changed in place may get another history with the next change.
         if self.names is None or draft.base is not None:
             return now
-        used: set[int | None] = {draft.outputs[k] for k in self.results}
+        # Views of what was changed are made anew from it, by no call.
+        used = {*draft.outputs} if draft.writes else {draft.outputs[k] for k in self.results}
         for name in self.names:
             argument = draft.arguments[name]
             if type(argument) is Ref:

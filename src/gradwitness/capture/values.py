@@ -178,6 +178,14 @@ class ValueStore:
         draft = self.drafts[known.value]
         draft.objects = tuple([key for key in draft.objects if key != id(tensor)])
 
+    def reassigned(self, tensor: torch.Tensor) -> None:
+        """Meet a tensor anew whose ``.data`` was set, maybe to other parts of its memory."""
+        known = self._by_object.get(id(tensor))
+        if known is not None and known.tensor() is tensor:
+            self.histories.add(tensor, known.value)
+            self.let_go(tensor)
+            self.of(tensor)
+
     def hold(self, tensor: torch.Tensor) -> None:
         """Hold a tensor in any case: the program has put a hook on it."""
         self.of(tensor)
@@ -224,10 +232,6 @@ class ValueStore:
         storage = self._in_order[draft.layout.storage]
         return storage.number, storage.nbytes
 
-    def is_start(self, number: int, *, saved: bool, sent: bool) -> bool:
-        """Whether a replay takes a value from the record, see `Draft.is_start`."""
-        return self.drafts[number].is_start(saved=saved, sent=sent)
-
     def foreign(self, values: set[int]) -> set[int]:
         """Return the storages that the program may change: of these values, and from outside."""
         return {
@@ -243,11 +247,6 @@ class ValueStore:
     def own(self, storages: set[int]) -> None:
         """Copy the values in some storages, including views."""
         self._memories.own(storages, self.drafts)
-
-    def storage(self, value: int) -> int | None:
-        """Return the number of a value's storage."""
-        layout = self.drafts[value].layout
-        return layout.storage if layout else None
 
     def storages(self, values: Iterable[int | None]) -> set[int]:
         """Return the numbers of some values' storages."""

@@ -218,22 +218,22 @@ class SweepCheck:
         self, place: NodeInput, arrived: int, terms: list[int], implicit: int
     ) -> Comparison:
         running = self._running.pop(place, None)
-        if running is None or not running.count:
+        if running is None or not running.count or implicit:
             return self._against_total(arrived, terms, implicit, arrived)
         value, *sent = map(self.tape.values.__getitem__, (arrived, *terms))
-        looked = None if implicit else running.compared(value, sent[running.count :])
+        looked = running.compared(value, sent[running.count :])
         if looked is not None:
             return looked
-        comparison = self._against_total(arrived, terms, implicit, arrived)
-        lost = any(one.array is None for one in sent)
-        if lost and running.count == len(terms) and running.is_off(value):
-            return mismatch("not the sum of the gradients sent", value.array)
-        return comparison
+        if running.count == len(terms) and any(one.array is None for one in sent):
+            expected, size = running.bounded(value)
+            return settled_by(self.records.against(arrived, expected), lambda: size)
+        return self._added(arrived, terms, implicit, arrived)
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
         looked = self._looks.total(terms, ones, number)
-        if looked:
-            return looked
+        return looked or self._added(number, terms, ones, arrived)
+
+    def _added(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
         try:
             expected = total(self.tape, self.records, terms, ones, arrived)
         except Unjudgeable as reason:

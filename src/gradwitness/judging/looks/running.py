@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.distant import is_distant
+from gradwitness.judging.fan_in import adding
+from gradwitness.judging.looks.moved import is_same
 from gradwitness.judging.looks.norms import norm_of, peak_of
 from gradwitness.judging.looks.once import UNIT, add_in_turn, is_exactly
 
@@ -66,22 +69,19 @@ class RunningSum:
             return None
         return is_exactly(value, self._total, _norm, before=self._peaks)
 
-    def is_off(self, value: Value) -> bool:
-        """Whether what arrived is further off than any order of adding allows.
+    def bounded(self, value: Value) -> tuple[Bounded, float]:
+        """Return the sum with the bound of what is to equal it, and how large its terms may be.
 
-        A sum of n numbers g in float32 is off by at most ``(n - 1) u sum |g|`` (N. J. Higham,
-        Accuracy and Stability of Numerical Algorithms, 2002, section 4.2), to first order. A term
-        is no larger than the sums before and after it together: so ``sum |g|`` is at most twice
-        what the sums come to. And the one that was made here is off by u times that.
+        A sum of n numbers g in float32 is off by at most ``(n - 1) u sum |g|``, in any order (N. J.
+        Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2), to first order;
+        in this one by u times the sums on the way. A term is no larger than the sums before and
+        after it together: so ``sum |g|`` is at most twice what these come to.
         """
-        if value.array is None:
-            return False
-        if value.array.shape != self._total.shape:
-            return True
-        with np.errstate(all="ignore"):
-            farthest = float(np.abs(value.array - self._total).max())
-            sums = self._peaks + peak_of(self._total)
-        return farthest > 3 * self.count * UNIT * sums
+        total = self._total
+        sums = self._peaks + peak_of(total)
+        in_order = value.array is not None and is_same(value.array, total)
+        error = np.full(total.shape, UNIT * sums * (1 if in_order else 3 * self.count))
+        return Bounded(total.astype(np.float64), adding("float32"), error, error), 2 * sums
 
 
 def _fits(array: Any) -> bool:
