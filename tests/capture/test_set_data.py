@@ -24,6 +24,11 @@ def repeated(w: Any) -> None:
     w.data = w.data[0].expand(6, 6)
 
 
+def unseen(w: Any) -> None:
+    with torch._C.DisableTorchFunction():
+        w.data = w.data.t()
+
+
 def in_one_memory(w: Any) -> None:
     flat = torch.randn(72)
     w.data = flat[:36].view(6, 6)
@@ -38,7 +43,7 @@ def loss(w: Any) -> None:
 
 @pytest.mark.parametrize("keep", [0, None])
 @pytest.mark.parametrize("depth", ["full", "fast"])
-@pytest.mark.parametrize("change", [transposed, repeated, in_one_memory])
+@pytest.mark.parametrize("change", [transposed, repeated, unseen, in_one_memory])
 def test_it_is_another_value(change: Callable[[Any], None], depth: str, keep: int | None) -> None:
     w = torch.nn.Parameter(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))
     with gw.watch(names={"w": w}, depth=depth, keep=keep) as witness:

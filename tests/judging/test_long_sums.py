@@ -14,6 +14,9 @@ import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging.comparison import IN_TURN, PROBABLE
+from gradwitness.judging.fan_in import arriving, total
+from gradwitness.judging.piecewise import Pieces
+from gradwitness.judging.records import Records
 from gradwitness.verdict import Verdict
 
 A, I = Verdict.AGREES, Verdict.INCONCLUSIVE  # noqa: E741
@@ -106,3 +109,39 @@ def test_sums_at_places_are_rounded_as_the_kernel_adds() -> None:
     assert [note.kind for note in witness.report.notes] == ["digits lost"]
     (row,) = told(witness, 1.01).rows
     assert row.verdict is not A
+
+
+def test_large_gradients_are_added_in_pieces() -> None:
+    random = torch.Generator().manual_seed(0)
+    w = torch.nn.Parameter(torch.randn(900, 900, generator=random) / 30)
+    x = torch.randn(2, 900, generator=random)
+    with gw.watch(keep=None) as witness:
+        for _ in range(3):
+            x = torch.tanh(x @ w)
+        torch.autograd.backward(x.square().sum())
+    tape = witness.tape
+    records, (leaf,) = Records(tape), tape.sweeps[0].leaves
+    runs = tape.sweeps[0].node_runs
+    (arrived,) = next(run.incoming for run in runs if run.node == leaf.node)
+    assert arrived is not None
+    sent = [
+        number
+        for run in runs
+        for edge, number in zip(tape.nodes[run.node].edges, run.outgoing, strict=True)
+        if edge is not None and edge.node == leaf.node and number is not None
+    ]
+    assert len(sent) == 3
+    pieces = arriving(tape, records, sent, 0, arrived)
+    assert isinstance(pieces, Pieces)
+    whole, at_once = pieces.whole(), total(tape, records, sent, 0, arrived)
+    assert whole is not None
+    assert np.array_equal(whole.value, at_once.value)
+    assert whole.rigorous is not None
+    assert np.array_equal(whole.rigorous, at_once.rigorous)
+    assert records.against(arrived, pieces).verdict is gw.Verdict.AGREES
+    array = tape.values[arrived].array
+    assert array is not None
+    wrong = array.copy()
+    wrong[-1, -1] *= 1.01
+    value = replace(tape.values[arrived], array=wrong)
+    assert records.compared(value, pieces).verdict is gw.Verdict.DISAGREES

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 # What sets a gradient, as a function mode sees it.
 _GRAD: Any = torch.Tensor.grad
 _DATA: Any = torch.Tensor.data
-DATA = _DATA.__set__
-ASSIGNMENTS = {_GRAD.__set__, _GRAD.__delete__, DATA}
+ASSIGNMENTS = {_GRAD.__set__, _GRAD.__delete__, _DATA.__set__}
 
 # The state of a `.grad` whose numbers NumPy cannot see.
 _UNREADABLE = -1

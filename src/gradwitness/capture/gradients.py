@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gradwitness.capture.balance import ASSIGNMENTS, DATA
+from gradwitness.capture.balance import ASSIGNMENTS
 from gradwitness.capture.entries import ENTRIES
 from gradwitness.capture.passes import Context, SweepDraft
 
@@ -59,8 +59,6 @@ class BackwardRecorder(TorchFunctionMode):
             seen = func in ASSIGNMENTS and (not self._running or leaves_none)
             leaves = border.take(self._assigns, args[0]) if seen else ()
             result = func(*args, **kwargs)
-            if func == DATA:
-                border.take(self._context.values.reassigned, args[0])
             for leaf in leaves or ():
                 border.take(self._context.values.balance.settle, leaf)
             return result

@@ -64,9 +64,15 @@ class Draft:
         """Set the array, in memory that the program may overwrite or in its own."""
         self.array, self.copied, self.shown, self.released = array, copied, None, False
 
-    def is_held(self) -> bool:
-        """Whether it has an array, and a tensor is held for it."""
-        return self.array is not None and bool(self.objects)
+    def lies_as(self, tensor: torch.Tensor) -> bool:
+        """Whether its numbers lie in their memory as a tensor's do."""
+        at = self.layout
+        return (
+            at is not None
+            and at.strides == tensor.stride()
+            and at.offset == tensor.storage_offset()
+            and self.shape == tensor.shape
+        )
 
     def is_now(self, name: str, *, leaf: bool) -> None:
         """Set what it is called, and whether it collects a gradient."""

@@ -69,8 +69,10 @@ class ValueStore:
     def of(self, tensor: torch.Tensor, *, picks: bool = False) -> int:
         """Return the current number of a tensor, for an operation; a new tensor gets one."""
         known = self._by_object.get(id(tensor))
-        if known is not None and known.is_same(tensor) and self.drafts[known.value].is_held():
-            return known.value
+        if known is not None and known.is_same(tensor):
+            draft = self.drafts[known.value]
+            if draft.array is not None and draft.objects and draft.lies_as(tensor):
+                return known.value
         storage = self._memories.of(tensor)
         epoch = version(tensor) if storage is None else storage.epoch
         met = False
@@ -81,8 +83,9 @@ class ValueStore:
         ):
             number, draft = known.value, self.drafts[known.value]
             # Whether it still lies where its value did: ``.data`` may have changed.
-            layout = draft.layout
-            met = layout is None or (storage is not None and layout.storage == storage.number)
+            at = draft.layout
+            is_there = storage is not None and at is not None and at.storage == storage.number
+            met = at is None or (is_there and draft.lies_as(tensor))
         if not met:
             key = self._memories.key(tensor, storage)
             number = self._by_key.get(key, -1)
@@ -177,14 +180,6 @@ class ValueStore:
         known = self._by_object.pop(id(tensor))
         draft = self.drafts[known.value]
         draft.objects = tuple([key for key in draft.objects if key != id(tensor)])
-
-    def reassigned(self, tensor: torch.Tensor) -> None:
-        """Meet a tensor anew whose ``.data`` was set, maybe to other parts of its memory."""
-        known = self._by_object.get(id(tensor))
-        if known is not None and known.tensor() is tensor:
-            self.histories.add(tensor, known.value)
-            self.let_go(tensor)
-            self.of(tensor)
 
     def hold(self, tensor: torch.Tensor) -> None:
         """Hold a tensor in any case: the program has put a hook on it."""

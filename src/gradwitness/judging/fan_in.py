@@ -9,11 +9,14 @@ import numpy as np
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_inexact
+from gradwitness.engine.tiling import slabs
+from gradwitness.judging.piecewise import Pieces
 from gradwitness.rules.kernel_ops import added_in_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from gradwitness.engine.tiling import Index
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.records import Records
     from gradwitness.tape import Tape
@@ -35,13 +38,36 @@ def total(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived
     return added([*parts, *[Bounded(np.ones(like.shape), arithmetic)] * ones])
 
 
+def arriving(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived: int) -> Any:
+    """Do so in pieces, if they are large: there may be many of them."""
+    like = tape.values[arrived]
+    pieces = slabs(like.shape)
+    if len(pieces) == 1 or len(terms) + ones == 1:
+        return total(tape, records, terms, ones, arrived)
+    arithmetic = adding(like.dtype)
+
+    def compute() -> Iterator[tuple[Index, Bounded]]:
+        for index in pieces:
+            parts = [Bounded(records.part(term, index), arithmetic) for term in terms]
+            shape = parts[0].value.shape if parts else like.shape
+            yield index, added([*parts, *[Bounded(np.ones(shape), arithmetic)] * ones])
+
+    return Pieces(like.shape, compute)
+
+
 def arrived_in_turn(
     tape: Tape, records: Records, terms: Sequence[int], number: int, threads: int
 ) -> tuple[Comparison, Any]:
     """Compare with recorded gradients that are added in the order in which they arrived."""
-    arithmetic = replace(Arithmetic.stepwise(tape.values[terms[0]].dtype), stretches=threads)
-    stacked: Any = [records.exact(term, arithmetic) for term in terms]
-    expected = added_in_turn(np.stack(stacked))
+    like = tape.values[terms[0]]
+    arithmetic = replace(Arithmetic.stepwise(like.dtype), stretches=threads)
+
+    def compute() -> Iterator[tuple[Index, Bounded]]:
+        for index in slabs(like.shape):
+            stacked: Any = [Bounded(records.part(term, index), arithmetic) for term in terms]
+            yield index, added_in_turn(np.stack(stacked))
+
+    expected = Pieces(like.shape, compute)
     return records.against(number, expected), expected
 
 

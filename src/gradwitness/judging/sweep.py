@@ -22,7 +22,7 @@ from gradwitness.judging.compare import (
 )
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.doubts import Doubts
-from gradwitness.judging.fan_in import arrived_in_turn, total
+from gradwitness.judging.fan_in import arrived_in_turn, arriving
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, same_operand, source_of
 from gradwitness.judging.large_steps import in_large_pieces
@@ -235,7 +235,7 @@ class SweepCheck:
 
     def _added(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
         try:
-            expected = total(self.tape, self.records, terms, ones, arrived)
+            expected = arriving(self.tape, self.records, terms, ones, arrived)
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
         comparison = settled_by(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # So many gradients are added at a time, and kept until then: what they are added to is then read
 # and written as rarely.
-AT_ONCE = 8
+AT_ONCE = 4
 # Smaller ones cost little to keep.
 _BYTES = 2**18
 
