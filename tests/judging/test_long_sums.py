@@ -13,8 +13,8 @@ from torch import nn
 import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
+from gradwitness.judging import fan_in
 from gradwitness.judging.comparison import IN_TURN, PROBABLE
-from gradwitness.judging.fan_in import arriving, total
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import Records
 from gradwitness.verdict import Verdict
@@ -131,9 +131,9 @@ def test_large_gradients_are_added_in_pieces() -> None:
         if edge is not None and edge.node == leaf.node and number is not None
     ]
     assert len(sent) == 3
-    pieces = arriving(tape, records, sent, 0, arrived)
+    pieces = fan_in.arriving(tape, records, sent, 0, arrived)
     assert isinstance(pieces, Pieces)
-    whole, at_once = pieces.whole(), total(tape, records, sent, 0, arrived)
+    whole, at_once = pieces.whole(), fan_in.total(tape, records, sent, 0, arrived)
     assert whole is not None
     assert np.array_equal(whole.value, at_once.value)
     assert whole.rigorous is not None
