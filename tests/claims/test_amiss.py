@@ -62,7 +62,7 @@ def test_what_is_no_number_is_named(
     [
         ("a.txt", "1 x\n3 4\n", "a.txt:1 was read as text: '1 x'"),
         ("a.txt", "1e2e3 4\n5 6\n", "a.txt:1 was read as text: '1e2e3 4'"),
-        ("a.txt", "b 0.5 0.25\n\nw 1 2 3\n", "a.txt:3 was read as text: 'w 1 2 3'"),
+        ("a.txt", "b 0.5 0.25\n\nof w 1 2 3\n", "a.txt:3 was read as text: 'of w 1 2 3'"),
         ("a.csv", "1,2 # first\n3,4\n", "its first row was read as names: '1' and '2 # first'"),
         ("a.csv", "1 NA\n3 4\n", "a.csv:1 was read as text: '1 NA'"),
     ],

@@ -14,6 +14,7 @@ from gradwitness._errors import FileFormatError
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.records import runs_of_entries
+from gradwitness.claims.text_bare import BareLines
 from gradwitness.claims.text_brackets import Tensor, read_nest, read_rows, squeezed
 from gradwitness.claims.text_entries import read_entries
 from gradwitness.claims.text_file import Cursor, read_bytes
@@ -67,6 +68,7 @@ class _Reader:
         self._text = text
         self._path = path
         self.collector = Collector()
+        self._bare = BareLines(text.content)
         self._unread = 0
         self._no_trees = 0
         self._scale = 1.0
@@ -114,7 +116,7 @@ class _Reader:
             return
         if self._is_entry(line):
             return
-        parts = labels.classify(begin)
+        parts = self._parts(line, begin)
         if parts.kind == "text":
             self._line_of_text(begin)
             self._text.at += len(line) + 1
@@ -132,6 +134,12 @@ class _Reader:
         else:
             self._text.at += parts.at
             self._array(name, is_wrapped=label.rstrip().endswith(b"("))
+
+    def _parts(self, line: bytes, begin: bytes) -> labels.LineParts:
+        parts = labels.classify(begin)
+        if parts.kind == "text" and (at := self._bare.numbers_at(line, self._text.at)) is not None:
+            return labels.LineParts("rows", line[:at], at)
+        return parts
 
     def _named_rows(self) -> bool:
         """Read lines with a name and its numbers each, if there are many."""
@@ -244,7 +252,10 @@ class _Reader:
         if not name:
             return
         self._flush()
-        if _DECIMAL.search(rest) or labels.is_like_numbers(rest):
+        may_be_numbers = labels.is_like_numbers(rest) or self._bare.may_be_numbers(
+            line, self._text.at
+        )
+        if _DECIMAL.search(rest) or may_be_numbers:
             self._unread += 1
             if self._unread <= _MOST_NOTES:
                 self.collector.notes.append(f"{self._text.where()} was read as text: {name[:80]!r}")
