@@ -134,6 +134,7 @@ def test_columns_of_numbers_are_read_as_their_cells_are(tmp_path: Path) -> None:
         ("a.txt", "w[-2] = 2\nw[-1] = 1\n"),
         ("a.txt", "w[0,1] = 2\nw[0, -1] = 1\n"),
         ("a.csv", "w,0,1.5\nw,-1,2.5\n"),
+        ("a.csv", "w,-1,1.5\nw,0,2.5\n"),
         ("a.csv", "w,0,0,1.5\nw,0,-1,2\n"),
     ],
 )

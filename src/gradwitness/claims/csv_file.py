@@ -178,9 +178,14 @@ def _columns_by_name(cells: Cells | None, path: Path) -> Claims | None:
         if len(between) > _MOST_PLACES or cells.are_whole(last):
             return None
         numbers = [*(f"index{n}" for n in range(len(between))), "value"]
-    elif any(_INDEX.fullmatch(cells.first(column)) for column in between):
+    elif any(_may_be_index(cells.first(column)) for column in between):
         return None
     return claims_by_column(["name", *numbers], cells, path)
+
+
+def _may_be_index(cell: str) -> bool:
+    """Whether a cell is an index, or a negative one, which is refused."""
+    return bool(_INDEX.fullmatch(cell) or _WHOLE.fullmatch(cell))
 
 
 def _are_decimals(rows: list[list[str]]) -> bool:
