@@ -14,7 +14,7 @@ import numpy as np
 from gradwitness._errors import FileFormatError
 from gradwitness._printable import listed
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.records import NAMES, claims_of_records, limited
+from gradwitness.claims.records import NAMES, Ambiguous, claims_of_records, limited
 from gradwitness.claims.table_cells import cells_of
 from gradwitness.claims.table_columns import (
     are_plain,
@@ -49,8 +49,12 @@ _COMMENTS = re.compile(rb"(?:[ \t]*#[^\n]*\n|\s*\n)+")
 # What somebody may have meant for a number, with other signs in it; and what makes it no count.
 _LIKE_A_NUMBER = re.compile(r"[-+.]?\d[-+.,;:'%\d\seE]*", re.ASCII)
 _NO_COUNT = re.compile(r"\D")
-# One number with thousands set apart, and not several.
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+\.\d*", re.ASCII)
+# Numbers with a decimal comma, or with thousands set apart by a comma, a blank or a point.
+_UNSURE = re.compile(
+    r"[-+]?\d+,\d+(?:e[-+]?\d+)?(?:\s+[-+]?\d+,\d+(?:e[-+]?\d+)?)*"
+    r"|[-+]?[1-9]\d{0,2}(?:(?:,\d{3})+|(?:\s\d{3})+|(?:\.\d{3})+,\d+)(?:[.,]\d*)?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def read_csv(path: Path) -> Claims:
@@ -115,7 +119,7 @@ def _table(content: bytes, delimiter: str, comment: str, path: Path) -> Claims:
     found = None if b'"' in line else _at_once(below, names, delimiter.encode(), path)
     if not found:
         records = [record(names, row, path) for row in limited(rows, path)]
-        found = claims_of_records(records, path)
+        found = claims_of_records(records, path, first=2)
     numeric = [name for name in names if _NUMBER.fullmatch(name)]
     # Beside other names they may count from 1, too.
     begins = (0, 1) if names[:1] != numeric[:1] else (0,)
@@ -225,11 +229,8 @@ def _cell(text: str, path: Path) -> Digits | Claim | str | None:
         return None
     if _NUMBER.fullmatch(text):
         return digits(text)
-    if _THOUSANDS.fullmatch(text):
-        raise FileFormatError(
-            f"{path}: {text[:30]!r} may be one number or two. Write nothing between thousands, and "
-            "several numbers in brackets."
-        )
+    if _UNSURE.fullmatch(text):
+        return Ambiguous(text)
     if _NUMBERS.fullmatch(text):
         text = f"[{text.replace(';', ',')}]"
     if _ARRAY.search(text):
