@@ -22,6 +22,7 @@ from gradwitness.claims.text_named_rows import named_rows
 from gradwitness.claims.text_numbers import Numbers, digits
 from gradwitness.claims.text_runs import Collector
 from gradwitness.claims.text_tree import BEGIN, read_tree
+from gradwitness.claims.text_unread import unread_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from gradwitness.claims.claim import Run
     from gradwitness.claims.records import Record
 
-_DECIMAL = re.compile(rb"\d\.\d")
+_DECIMAL = re.compile(rb"\d\.\d|\d%\s*\Z")
 _MOST_NOTES = 5
 _GLANCE = 4096
 # Text that begins like a tree so often, and is none, is not worth the time.
@@ -255,11 +256,15 @@ class _Reader:
         may_be_numbers = labels.is_like_numbers(rest) or self._bare.may_be_numbers(
             line, self._text.at
         )
-        if _DECIMAL.search(rest) or may_be_numbers:
+        unread = unread_name(line)
+        if _DECIMAL.search(rest) or may_be_numbers or unread:
             self._unread += 1
             if self._unread <= _MOST_NOTES:
                 self.collector.notes.append(f"{self._text.where()} was read as text: {name[:80]!r}")
-        self.collector.text(name)
+        if unread:
+            self.collector.unread(unread, self._text.where())
+        else:
+            self.collector.text(name)
 
     def _scalar(self, name: str, line: bytes, parts: labels.LineParts) -> None:
         where, numbers = self._text.where(), Numbers()

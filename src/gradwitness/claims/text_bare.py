@@ -55,14 +55,14 @@ class BareLines:
     def may_be_numbers(self, line: bytes, begin: int) -> bool:
         """Whether a line that is a heading may as well be a tensor's, and names none below."""
         match = _BARE.fullmatch(line)
-        if not match or _is_announced(match[1].decode()):
+        if not match or is_announced(match[1].decode()):
             return False
         below = self._below(line, begin)
         return not (_has_no_name(below) and _SIGN_OF_NUMBERS.search(below))
 
     def _is_heading(self, word: bytes) -> bool:
         name = word.decode()
-        return _is_announced(name) or bool(_LAYER.fullmatch(name)) or word in self._counts()
+        return is_announced(name) or bool(_LAYER.fullmatch(name)) or word in self._counts()
 
     def _counts(self) -> set[bytes]:
         """Return the words that count: ``Stem 1``, and further down ``Stem 2``."""
@@ -89,5 +89,6 @@ def _has_no_name(line: bytes) -> bool:
     return bool(begin) and not labels.clean(labels.classify(begin).label)
 
 
-def _is_announced(name: str) -> bool:
+def is_announced(name: str) -> bool:
+    """Whether a word announces a run, a part or a size, and is no tensor's."""
     return labels.is_run_header(name) or bool(_HEADING.fullmatch(name))
