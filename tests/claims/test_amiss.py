@@ -166,3 +166,20 @@ def test_thousands_set_apart_are_refused(tmp_path: Path, content: str) -> None:
         read_claims(tmp_path / "a.txt")
     (tmp_path / "b.txt").write_text(content.replace(",", ", "))
     assert read_claims(tmp_path / "b.txt").runs
+
+
+@pytest.mark.parametrize("content", ["w: 1,234\n", "-12,345,678\n", "w0: 1,234\n" * 20])
+def test_thousands_of_whole_numbers_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    with pytest.raises(FileFormatError, match=r"line 1, .* may be one number or two"):
+        read_claims(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    "line", ["1, 234", "[1,234]", "1 234", "0,234", "1,23", "1,2345", "1234,567", "1,234,5"]
+)
+def test_lists_that_are_no_thousands_are_read(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.txt").write_text(f"w: {line}\n")
+    (run,) = read_claims(tmp_path / "a.txt").runs
+    words = line.strip("[]").replace(",", " ").split()
+    assert run["w"].array.tolist() == [float(word) for word in words]
