@@ -64,6 +64,9 @@ def test_what_is_no_number_is_named(
         ("a.txt", "1e2e3 4\n5 6\n", "a.txt:1 was read as text: '1e2e3 4'"),
         ("a.txt", "b 0.5 0.25\n\nof w 1 2 3\n", "a.txt:3 was read as text: 'of w 1 2 3'"),
         ("a.csv", "1,2 # first\n3,4\n", "its first row was read as names: '1' and '2 # first'"),
+        ("a.csv", "0,1\n2,3\n", "its first row was read as names: '0' and '1'"),
+        ("a.csv", "0\n1.5\n", "its first row was read as names: '0'"),
+        ("a.csv", "a,0,1\nb,0,4\n", "its first row was read as names: 'a', '0' and '1'"),
         ("a.csv", "1 NA\n3 4\n", "a.csv:1 was read as text: '1 NA'"),
     ],
 )
@@ -183,3 +186,20 @@ def test_lists_that_are_no_thousands_are_read(tmp_path: Path, line: str) -> None
     (run,) = read_claims(tmp_path / "a.txt").runs
     words = line.strip("[]").replace(",", " ").split()
     assert run["w"].array.tolist() == [float(word) for word in words]
+
+
+@pytest.mark.parametrize(
+    "content", ["0,1\n2.5,3\n", ",0,1\n0,2,3\n", "name,0,1\nw,2,3\n", "w,b\n2,3\n"]
+)
+def test_names_of_columns_that_are_plainly_names_are_not_told(tmp_path: Path, content: str) -> None:
+    assert not read(tmp_path, "a.csv", content).notes
+
+
+def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    (run,) = read(tmp_path, "a.csv", "w,b,w,w\n0.5,1.5,2.5,3.5\n").runs
+    assert {name: claim.array.tolist() for name, claim in run.items()} == {
+        "w": 0.5,
+        "b": 1.5,
+        "w.2": 2.5,
+        "w.3": 3.5,
+    }

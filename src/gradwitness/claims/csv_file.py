@@ -113,20 +113,34 @@ def _table(content: bytes, delimiter: str, comment: str, path: Path) -> Claims:
     if _is_headless(first):
         found = _columns_by_name(cells_of(content, delimiter.encode(), len(first)), path)
         return found or _rows_by_name([first, *limited(rows, path)], path)
-    names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
+    begins: dict[str, int] = {}
+    for n, name in enumerate(first):
+        begins.setdefault(name, n)
+    names = [name if begins[name] == n else f"{name}.{n}" for n, name in enumerate(first)]
     line = _first_line(content)
     below = content[len(line) + 1 :]
     found = None if b'"' in line else _at_once(below, names, delimiter.encode(), path)
     if not found:
         records = [record(names, row, path) for row in limited(rows, path)]
         found = claims_of_records(records, path, first=2)
+    if _may_be_numbers(names, found):
+        note = f"its first row was read as names: {listed([*map(repr, names)], 4)}"
+        found = replace(found, notes=(*found.notes, note))
+    return found
+
+
+def _may_be_numbers(names: list[str], found: Claims) -> bool:
+    """Whether names of columns may be a row of numbers as well, as those below them are."""
     numeric = [name for name in names if _NUMBER.fullmatch(name)]
     # Beside other names they may count from 1, too.
     begins = (0, 1) if names[:1] != numeric[:1] else (0,)
     if not any(_are_counts(numeric, begin) for begin in begins):
-        note = f"its first row was read as names: {listed([*map(repr, names)], 4)}"
-        found = replace(found, notes=(*found.notes, note))
-    return found
+        return True
+    if not numeric or names[0] == "" or names[0].lower() in NAMES:
+        return False
+    # They count, as names do: but whole numbers below them may go on from there.
+    arrays = (claim.array for run in found.runs for claim in run.values())
+    return len(names) == 1 or all(bool((array == np.rint(array)).all()) for array in arrays)
 
 
 def _are_counts(cells: list[str], begin: int) -> bool:
