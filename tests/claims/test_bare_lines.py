@@ -56,6 +56,8 @@ def test_another_whole_number_is_another_gradient(tmp_path: Path) -> None:
         ("step 48\na 0.5\n", [["a"]]),
         ("epoch 1\na 0.5\nepoch 2\na 0.25\n", [["a"], ["a"]]),
         ("hidden_layer 3\na 0.5\n", [["a"]]),
+        ("of the hidden layer 3\na 0.5\n", [["a"]]),
+        ("gradients at step 3\na 0.5\n", [["a"]]),
         ("batch_size 64\na 0.5\n", [["a"]]),
         ("dW2 48\n[[0.5, 0.25]]\n", [["dW2 48"]]),
         ("dW2 48\n\n0.5 0.25\n", [["dW2 48"]]),
@@ -74,6 +76,7 @@ def test_headings_stay_headings(content: str, names: list[list[str]], tmp_path: 
         ("Stem 1\nw 0.5\nStem 2\nw 1.5\n", ["Stem 1 w", "Stem 2 w"], "'Stem 1'"),
         ("conv 1\nw 0.5\nfc 1\nw 1.5\n", ["conv 1 w", "fc 1 w"], "'conv 1'"),
         ("Results 2\n---------\nw 0.5\n", ["w"], "'Results 2'"),
+        ("layer 1 bias 3\nlayer 1 w 0.5\n", ["layer 1 w"], "'layer 1 bias 3'"),
     ],
 )
 def test_headings_that_may_be_tensors_are_told(
