@@ -62,8 +62,11 @@ def test_what_is_no_number_is_named(
     [
         ("a.txt", "1 x\n3 4\n", "a.txt:1 was read as text: '1 x'"),
         ("a.txt", "1e2e3 4\n5 6\n", "a.txt:1 was read as text: '1e2e3 4'"),
-        ("a.txt", "b 0.5 0.25\n\nw 1 2 3\n", "a.txt:3 was read as text: 'w 1 2 3'"),
+        ("a.txt", "b 0.5 0.25\n\nof w 1 2 3\n", "a.txt:3 was read as text: 'of w 1 2 3'"),
         ("a.csv", "1,2 # first\n3,4\n", "its first row was read as names: '1' and '2 # first'"),
+        ("a.csv", "0,1\n2,3\n", "its first row was read as names: '0' and '1'"),
+        ("a.csv", "0\n1.5\n", "its first row was read as names: '0'"),
+        ("a.csv", "a,0,1\nb,0,4\n", "its first row was read as names: 'a', '0' and '1'"),
         ("a.csv", "1 NA\n3 4\n", "a.csv:1 was read as text: '1 NA'"),
     ],
 )
@@ -134,6 +137,7 @@ def test_columns_of_numbers_are_read_as_their_cells_are(tmp_path: Path) -> None:
         ("a.txt", "w[-2] = 2\nw[-1] = 1\n"),
         ("a.txt", "w[0,1] = 2\nw[0, -1] = 1\n"),
         ("a.csv", "w,0,1.5\nw,-1,2.5\n"),
+        ("a.csv", "w,-1,1.5\nw,0,2.5\n"),
         ("a.csv", "w,0,0,1.5\nw,0,-1,2\n"),
     ],
 )
@@ -165,3 +169,37 @@ def test_thousands_set_apart_are_refused(tmp_path: Path, content: str) -> None:
         read_claims(tmp_path / "a.txt")
     (tmp_path / "b.txt").write_text(content.replace(",", ", "))
     assert read_claims(tmp_path / "b.txt").runs
+
+
+@pytest.mark.parametrize("content", ["w: 1,234\n", "-12,345,678\n", "w0: 1,234\n" * 20])
+def test_thousands_of_whole_numbers_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    with pytest.raises(FileFormatError, match=r"line 1, .* may be one number or two"):
+        read_claims(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    "line", ["1, 234", "[1,234]", "1 234", "0,234", "1,23", "1,2345", "1234,567", "1,234,5"]
+)
+def test_lists_that_are_no_thousands_are_read(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.txt").write_text(f"w: {line}\n")
+    (run,) = read_claims(tmp_path / "a.txt").runs
+    words = line.strip("[]").replace(",", " ").split()
+    assert run["w"].array.tolist() == [float(word) for word in words]
+
+
+@pytest.mark.parametrize(
+    "content", ["0,1\n2.5,3\n", ",0,1\n0,2,3\n", "name,0,1\nw,2,3\n", "w,b\n2,3\n"]
+)
+def test_names_of_columns_that_are_plainly_names_are_not_told(tmp_path: Path, content: str) -> None:
+    assert not read(tmp_path, "a.csv", content).notes
+
+
+def test_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    (run,) = read(tmp_path, "a.csv", "w,b,w,w\n0.5,1.5,2.5,3.5\n").runs
+    assert {name: claim.array.tolist() for name, claim in run.items()} == {
+        "w": 0.5,
+        "b": 1.5,
+        "w.2": 2.5,
+        "w.3": 3.5,
+    }

@@ -138,6 +138,9 @@ def test_numbers_next_to_the_middle_between_two(tmp_path: Path) -> None:
         ("0.0e+00, 0.0e+00", 0),
         ("0.5, 0.12345678", [2.0**-25, 5e-9]),  # NumPy leaves zeros out at the end
         ("1., 2., 0.", 5e-5),
+        # So is a zero without decimals beside numbers that have as many digits as each other.
+        ("0., 0.00028157907700644214", [0, 0]),
+        ("0, 0.00123456, 12.3456", [5e-9, 5e-9, 5e-5]),
         ("0.5, 0.3", 0.05),
         ("-0.12345678901234567, 0.5", [0, 0]),
         ("nan, 0.25", [0, 0.005]),

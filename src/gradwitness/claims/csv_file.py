@@ -14,7 +14,7 @@ import numpy as np
 from gradwitness._errors import FileFormatError
 from gradwitness._printable import listed
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.records import NAMES, claims_of_records, limited
+from gradwitness.claims.records import NAMES, Ambiguous, claims_of_records, limited
 from gradwitness.claims.table_cells import cells_of
 from gradwitness.claims.table_columns import (
     are_plain,
@@ -49,8 +49,12 @@ _COMMENTS = re.compile(rb"(?:[ \t]*#[^\n]*\n|\s*\n)+")
 # What somebody may have meant for a number, with other signs in it; and what makes it no count.
 _LIKE_A_NUMBER = re.compile(r"[-+.]?\d[-+.,;:'%\d\seE]*", re.ASCII)
 _NO_COUNT = re.compile(r"\D")
-# One number with thousands set apart, and not several.
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+\.\d*", re.ASCII)
+# Numbers with a decimal comma, or with thousands set apart by a comma, a blank or a point.
+_UNSURE = re.compile(
+    r"[-+]?\d+,\d+(?:e[-+]?\d+)?(?:\s+[-+]?\d+,\d+(?:e[-+]?\d+)?)*"
+    r"|[-+]?[1-9]\d{0,2}(?:(?:,\d{3})+|(?:\s\d{3})+|(?:\.\d{3})+,\d+)(?:[.,]\d*)?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def read_csv(path: Path) -> Claims:
@@ -109,20 +113,34 @@ def _table(content: bytes, delimiter: str, comment: str, path: Path) -> Claims:
     if _is_headless(first):
         found = _columns_by_name(cells_of(content, delimiter.encode(), len(first)), path)
         return found or _rows_by_name([first, *limited(rows, path)], path)
-    names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
+    begins: dict[str, int] = {}
+    for n, name in enumerate(first):
+        begins.setdefault(name, n)
+    names = [name if begins[name] == n else f"{name}.{n}" for n, name in enumerate(first)]
     line = _first_line(content)
     below = content[len(line) + 1 :]
     found = None if b'"' in line else _at_once(below, names, delimiter.encode(), path)
     if not found:
         records = [record(names, row, path) for row in limited(rows, path)]
-        found = claims_of_records(records, path)
+        found = claims_of_records(records, path, first=2)
+    if _may_be_numbers(names, found):
+        note = f"its first row was read as names: {listed([*map(repr, names)], 4)}"
+        found = replace(found, notes=(*found.notes, note))
+    return found
+
+
+def _may_be_numbers(names: list[str], found: Claims) -> bool:
+    """Whether names of columns may be a row of numbers as well, as those below them are."""
     numeric = [name for name in names if _NUMBER.fullmatch(name)]
     # Beside other names they may count from 1, too.
     begins = (0, 1) if names[:1] != numeric[:1] else (0,)
     if not any(_are_counts(numeric, begin) for begin in begins):
-        note = f"its first row was read as names: {listed([*map(repr, names)], 4)}"
-        found = replace(found, notes=(*found.notes, note))
-    return found
+        return True
+    if not numeric or names[0] == "" or names[0].lower() in NAMES:
+        return False
+    # They count, as names do: but whole numbers below them may go on from there.
+    arrays = (claim.array for run in found.runs for claim in run.values())
+    return len(names) == 1 or all(bool((array == np.rint(array)).all()) for array in arrays)
 
 
 def _are_counts(cells: list[str], begin: int) -> bool:
@@ -178,9 +196,14 @@ def _columns_by_name(cells: Cells | None, path: Path) -> Claims | None:
         if len(between) > _MOST_PLACES or cells.are_whole(last):
             return None
         numbers = [*(f"index{n}" for n in range(len(between))), "value"]
-    elif any(_INDEX.fullmatch(cells.first(column)) for column in between):
+    elif any(_may_be_index(cells.first(column)) for column in between):
         return None
     return claims_by_column(["name", *numbers], cells, path)
+
+
+def _may_be_index(cell: str) -> bool:
+    """Whether a cell is an index, or a negative one, which is refused."""
+    return bool(_INDEX.fullmatch(cell) or _WHOLE.fullmatch(cell))
 
 
 def _are_decimals(rows: list[list[str]]) -> bool:
@@ -220,11 +243,8 @@ def _cell(text: str, path: Path) -> Digits | Claim | str | None:
         return None
     if _NUMBER.fullmatch(text):
         return digits(text)
-    if _THOUSANDS.fullmatch(text):
-        raise FileFormatError(
-            f"{path}: {text[:30]!r} may be one number or two. Write nothing between thousands, and "
-            "several numbers in brackets."
-        )
+    if _UNSURE.fullmatch(text):
+        return Ambiguous(text)
     if _NUMBERS.fullmatch(text):
         text = f"[{text.replace(';', ',')}]"
     if _ARRAY.search(text):

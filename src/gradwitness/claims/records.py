@@ -48,6 +48,16 @@ INTEGER = re.compile(r"\d{1,9}")
 _NEGATIVE = re.compile(r"(?<![\w)\]])-\s*\d")
 _MOST_ENTRIES = 1 << 26
 MOST_ROWS = 1 << 21
+_ADVICE = (
+    "Write decimals with a point and exponents with e, nothing between thousands, several numbers "
+    "in brackets, and nan where there is no number."
+)
+
+
+class Ambiguous(str):
+    """Text of a cell that is one number or several."""
+
+    __slots__ = ()
 
 
 def limited(rows: Iterable[Row], path: Path) -> Iterator[Row]:
@@ -73,8 +83,8 @@ def is_table(records: list[Any]) -> bool:
     )
 
 
-def claims_of_records(records: list[Record], path: Path) -> Claims:
-    """Return the claims in a table.
+def claims_of_records(records: list[Record], path: Path, first: int = 1) -> Claims:
+    """Return the claims in a table whose first record is this row.
 
     A table with names is long: a row is a tensor, or an entry of one, which columns of indices
     place. Without names it is wide: a column is a tensor, or a cell is, and then each row is a run.
@@ -85,16 +95,47 @@ def claims_of_records(records: list[Record], path: Path) -> Claims:
     names = [c for c in columns if c.lower() in NAMES or all(_is_text(r.get(c)) for r in records)]
     names = [c for c in names if not INDEX.fullmatch(c)]
     notes: list[str] = []
+    values = [c for c in columns if c not in (*runs, *names) and not INDEX.fullmatch(c)]
+    _check_numbers(records, [c for c in columns if c not in runs], values, path, first)
     if not names:
         found, notes = _wide(records, [c for c in columns if c not in runs], path)
     else:
         indices = [c for c in columns if c not in names and INDEX.fullmatch(c)]
-        values = [c for c in columns if c not in (*runs, *names, *indices)]
-        found = _long(_by_run(records, runs, names, indices), names, indices, values, path)
+        parts = _by_run(records, runs, names, indices)
+        found = _long(parts, names, indices, values, path)
+        notes = _empty(parts, names, values)
     found = [run for run in found if run]
     if not found:
         raise FileFormatError(f"{path}: no numbers found; expected a table of names and numbers")
     return Claims(path.name, tuple(found), tuple(notes))
+
+
+def _check_numbers(
+    records: list[Record], columns: list[str], values: list[str], path: Path, first: int
+) -> None:
+    """Refuse cells that should be a number, and are none or may be several."""
+    # A column of text that no row fills with a number is a remark.
+    numeric = {c for c in values if any(isinstance(r.get(c), Digits | Claim) for r in records)}
+    others = {c for c in columns if c.lower() not in NAMES and not INDEX.fullmatch(c)}
+    for row, record in enumerate(records, first):
+        for column, cell in record.items():
+            if isinstance(cell, Ambiguous) and column in others:
+                problem = f"{cell[:30]!r} may be one number or two"
+            elif column in numeric and _is_text(cell):
+                problem = f"expected a number, found {str(cell)[:30]!r}"
+            else:
+                continue
+            raise FileFormatError(f"{path}, row {row}, {column[:80]}: {problem}. {_ADVICE}")
+
+
+def _empty(parts: list[list[Record]], names: list[str], values: list[str]) -> list[str]:
+    """Return notes on names without any number."""
+    return [
+        f"{name}: its cells are empty, and it was left out"
+        for records in parts
+        for name, rows in _by_name(records, names).items()
+        if all(row.get(column) is None for row in rows for column in values)
+    ]
 
 
 def runs_of_entries(

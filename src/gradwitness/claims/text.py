@@ -14,6 +14,7 @@ from gradwitness._errors import FileFormatError
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.records import runs_of_entries
+from gradwitness.claims.text_bare import BareLines
 from gradwitness.claims.text_brackets import Tensor, read_nest, read_rows, squeezed
 from gradwitness.claims.text_entries import read_entries
 from gradwitness.claims.text_file import Cursor, read_bytes
@@ -21,6 +22,7 @@ from gradwitness.claims.text_named_rows import named_rows
 from gradwitness.claims.text_numbers import Numbers, digits
 from gradwitness.claims.text_runs import Collector
 from gradwitness.claims.text_tree import BEGIN, read_tree
+from gradwitness.claims.text_unread import unread_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from gradwitness.claims.claim import Run
     from gradwitness.claims.records import Record
 
-_DECIMAL = re.compile(rb"\d\.\d")
+_DECIMAL = re.compile(rb"\d\.\d|\d%\s*\Z")
 _MOST_NOTES = 5
 _GLANCE = 4096
 # Text that begins like a tree so often, and is none, is not worth the time.
@@ -67,6 +69,7 @@ class _Reader:
         self._text = text
         self._path = path
         self.collector = Collector()
+        self._bare = BareLines(text.content)
         self._unread = 0
         self._no_trees = 0
         self._scale = 1.0
@@ -114,7 +117,7 @@ class _Reader:
             return
         if self._is_entry(line):
             return
-        parts = labels.classify(begin)
+        parts = self._parts(line, begin)
         if parts.kind == "text":
             self._line_of_text(begin)
             self._text.at += len(line) + 1
@@ -132,6 +135,12 @@ class _Reader:
         else:
             self._text.at += parts.at
             self._array(name, is_wrapped=label.rstrip().endswith(b"("))
+
+    def _parts(self, line: bytes, begin: bytes) -> labels.LineParts:
+        parts = labels.classify(begin)
+        if parts.kind == "text" and (at := self._bare.numbers_at(line, self._text.at)) is not None:
+            return labels.LineParts("rows", line[:at], at)
+        return parts
 
     def _named_rows(self) -> bool:
         """Read lines with a name and its numbers each, if there are many."""
@@ -244,11 +253,18 @@ class _Reader:
         if not name:
             return
         self._flush()
-        if _DECIMAL.search(rest) or labels.is_like_numbers(rest):
+        may_be_numbers = labels.is_like_numbers(rest) or self._bare.may_be_numbers(
+            line, self._text.at
+        )
+        unread = unread_name(line)
+        if _DECIMAL.search(rest) or may_be_numbers or unread:
             self._unread += 1
             if self._unread <= _MOST_NOTES:
                 self.collector.notes.append(f"{self._text.where()} was read as text: {name[:80]!r}")
-        self.collector.text(name)
+        if unread:
+            self.collector.unread(unread, self._text.where())
+        else:
+            self.collector.text(name)
 
     def _scalar(self, name: str, line: bytes, parts: labels.LineParts) -> None:
         where, numbers = self._text.where(), Numbers()

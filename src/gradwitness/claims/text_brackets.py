@@ -40,7 +40,7 @@ _LOWER = 0x20  # the bit that makes a letter a small one
 _TIGHT_COMMA = re.compile(rb"\d[\d.eE+-]*,[-+.]?\d[^\s\[\]]{0,30}")
 _SPACES = re.compile(rb"[\d.][ \t]+[-+.\d]")
 # One number with thousands set apart, and not several.
-THOUSANDS = re.compile(rb"[-+]?\d{1,3}(?:,\d{3})+\.\d*")
+THOUSANDS = re.compile(rb"[-+]?(?:\d{1,3}(?:,\d{3})+\.\d*|[1-9]\d{0,2}(?:,\d{3})+)")
 _LOOSE_COMMAS = b", ", b",\n"
 _NOTHING = re.compile(rb",[ \t]*,")
 _EMPTY_LINE = re.compile(rb"\n[ \t\r,]*\n")

@@ -178,7 +178,9 @@ def _own_rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArr
     full = ~told | (half <= _FULL_PRECISION * size)
     if full.all():
         return np.zeros(len(values))
-    if (last == _FINEST).any() or not _are_alike(size, half, told & (size > 0)):
+    # A zero has no digits of its own: it is as precise as the finest number beside it.
+    rests = (last == _FINEST) | (told & (size == 0) & (half > half.min(where=told, initial=np.inf)))
+    if rests.any() or not _are_alike(size, half, told & (size > 0)):
         return np.zeros(0)
     half[full] = 0
     return half

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gradwitness._printable import several
+from gradwitness.claims.claim import Claim
 from gradwitness.claims.text_labels import is_run_header
 
 if TYPE_CHECKING:
-    from gradwitness.claims.claim import Claim, Run
+    from gradwitness.claims.claim import Run
 
 # "=== Epoch 3 of 10 ===": nothing but the number of a run.
 _NUMBERED = (
@@ -46,6 +49,7 @@ class Collector:
 
     notes: list[str] = field(default_factory=list)
     _records: list[_Record] = field(default_factory=list)
+    _unread: list[Claim] = field(default_factory=list)
     _pending: str = ""
     _heading: str = ""
     _is_first: bool = False
@@ -99,6 +103,13 @@ class Collector:
         self._records.append(_Record(claim, self._heading, self._is_first, full))
         self._is_first = False
 
+    def unread(self, name: str, where: str) -> None:
+        """Add a tensor whose numbers could not be read: it is there, and nobody knows more."""
+        self._move_heading()
+        self._pending = ""
+        none = np.zeros(0)
+        self._unread.append(Claim(name, none, gaps=(0,), where=where, is_open=True))
+
     def _without_run(self, name: str) -> str:
         """Strip the run from a name; if it differs from the last, a new run begins."""
         prefixes = []
@@ -121,6 +132,9 @@ class Collector:
         starts = [0, *(i for i, record in enumerate(self._records) if record.is_first)]
         parts = [self._records[a:b] for a, b in pairwise([*starts, len(self._records)])]
         runs = [run for part in _with_tensors(parts) for run in _split(part)]
+        for claim in self._unread:
+            if run := next((run for run in runs if claim.name not in run), None):
+                run[claim.name] = claim
         if len(runs) > 1:
             self.notes.append(f"it holds {len(runs)} runs, as names repeat")
         if self._nameless:

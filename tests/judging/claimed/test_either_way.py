@@ -99,3 +99,23 @@ def test_a_tensor_of_one_source_leaves_a_doubt_whichever_comes_first() -> None:
         assert [name for name, _ in run.missing] == ["fc3.weight"]
         assert "missing   fc3.weight: not in" in f"{found}"
         assert "4 agree; 1 in one source only" in f"{found}"
+
+
+def test_zeros_that_were_printed_confirm_nothing_whichever_comes_first(tmp_path: Path) -> None:
+    # Of eight decimals the zeros may stand for 4e-9, a third of the number beside them.
+    path = tmp_path / "printed.txt"
+    path.write_text("w: tensor([-0.00000001,  0.00000000,  0.00000000])\nb: 0.99291717\n")
+    exact = {"w": np.array([-1.16425e-08, 0, 0], np.float32), "b": np.float32(0.99291717)}
+    for first, second in ((path, exact), (exact, path)):
+        rows = {row.name: row for row in diff(first, second).runs[0].rows}
+        assert rows["w"].verdict is Verdict.INCONCLUSIVE
+        assert "carry no digits at 8 decimals" in rows["w"].reason
+        assert rows["b"].verdict is Verdict.AGREES
+
+
+def test_true_zeros_agree_whichever_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "printed.txt"
+    path.write_text("w = [0., 0., 0.00028157907700644214]\n")
+    exact = {"w": np.array([0, 0, 0.00028157907700644214])}
+    assert diff(path, exact).verdict is Verdict.AGREES
+    assert diff(exact, path).verdict is Verdict.AGREES

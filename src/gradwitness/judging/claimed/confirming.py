@@ -77,6 +77,7 @@ class Confirming:
         """Take the numbers from a place on, in C order.
 
         ``rounding`` is that of the right value: one that was printed as zero may be another number.
+        Of two sources, of which neither is right, it is the coarser of both.
         ``half_units`` are those of the last digits of both.
         """
         size = np.abs(value)

@@ -67,10 +67,13 @@ def figures(claim: Claim, reference: Reference, part: tuple[Any, ...], dtype: st
         allowed, unsaid = (np.broadcast_to(each, shape)[part] for each in (allowed, unsaid))
         largest = extent(value)[0]
     bound = allowed + claim.rounding
+    half_units = claim.rounding + unsaid
+    # Of two sources neither is the right one: a zero is true if both say so with enough digits.
+    unsure = np.maximum(unsaid, claim.rounding) if reference.share else unsaid
     if told and (0 < float(bound) < math.inf or not (bound or told.errors.any())):
-        judged = _at_once(told, float(bound), float(unsaid), claim, dtype)
+        judged = _at_once(told, float(bound), float(unsure), float(half_units), dtype)
     else:
-        judged = _one_by_one(claim, value, bound, unsaid, dtype)
+        judged = _one_by_one(claim.array, value, bound, unsure, half_units, dtype)
     return Figures(value, allowed, largest, *judged)
 
 
@@ -79,19 +82,18 @@ def _is_finite(told: Distances | None, value: NDArray[Any]) -> bool:
 
 
 def _at_once(
-    told: Distances, bound: float, unsaid: float, claim: Claim, dtype: str
+    told: Distances, bound: float, unsure: float, half_units: float, dtype: str
 ) -> tuple[Comparison, Confirming, float]:
     comparison, gap = told.compared(bound, dtype)
     # Only digits that were not written down ask for the smallest.
-    smallest = told.smallest_nonzero() if unsaid else math.inf
-    confirming = Confirming(claim.array.shape, float(told.largest.max()), smallest)
+    smallest = told.smallest_nonzero() if unsure else math.inf
+    confirming = Confirming(told.expected.shape, float(told.largest.max()), smallest)
     # Where nothing may be off and nothing is, all confirm: of zeros, that they are.
     silent = told.silent_lines(bound) & (bound > 0)
     confirming.all_do(int(np.diff(told.lines)[~silent].sum()))
-    half_units = claim.rounding + unsaid
     if half_units:
         for start, r, w in told.numbers(told.lines, silent):
-            confirming.take(start, r, w, bound, unsaid, half_units)
+            confirming.take(start, r, w, bound, unsure, half_units)
     else:
         for start, w in told.expected_numbers(told.lines, silent):
             confirming.take_exact(start, w, bound)
@@ -99,23 +101,24 @@ def _at_once(
 
 
 def _one_by_one(
-    claim: Claim,
+    claimed: NDArray[Any],
     value: NDArray[Any],
     bound: NDArray[np.float64] | float,
-    unsaid: NDArray[np.float64] | float,
+    unsure: NDArray[np.float64] | float,
+    half_units: NDArray[np.float64] | float,
     dtype: str,
 ) -> tuple[Comparison, Confirming, float]:
     confirming = Confirming(value.shape, *extent(value))
     gap, start = 0.0, 0
-    others = map(np.asarray, (bound, unsaid, claim.rounding + unsaid))
+    others = map(np.asarray, (bound, unsure, half_units))
     with np.errstate(all="ignore"):
-        for r, w, *rest in pieces(claim.array, value, *others):
+        for r, w, *rest in pieces(claimed, value, *others):
             gap = float(np.maximum(gap, np.max(np.abs(r - w), initial=0.0)))
             confirming.take(start, r, w, *rest)
             start += r.size
     bounds = np.broadcast_to(bound, value.shape)
-    comparing = Comparing(claim.array, dtype)
-    for index in slabs(claim.array, value):
+    comparing = Comparing(claimed, dtype)
+    for index in slabs(claimed, value):
         here = bounds[index]
         comparing.take(Bounded(value[index], Arithmetic.stepwise(dtype), here, here), index)
     return comparing.result(), confirming, gap
