@@ -24,6 +24,8 @@ SAVING: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "through torch's own Python": lambda x: torch.nn.functional.softmax(x, -1),
 }
 
+BOTH: list[Callable[[torch.Tensor], torch.Tensor]] = [torch.sigmoid, attrgetter("data")]
+
 
 def normal() -> torch.Tensor:
     return torch.randn(3, 4, requires_grad=True, generator=torch.Generator().manual_seed(0))
@@ -64,7 +66,7 @@ def test_what_is_saved_in_a_differentiable_pass_is_no_call() -> None:
         lambda x: next(map(torch.Tensor.detach, [torch.sigmoid(x)])),
         # Both in one instruction.
         lambda x: list(map(attrgetter("data"), map(torch.sigmoid, [x])))[0],  # noqa: RUF015
-        lambda x: reduce(lambda y, f: f(y), [torch.sigmoid, attrgetter("data")], x),
+        lambda x: reduce(lambda y, f: f(y), BOTH, x),
     ],
 )
 def test_what_the_program_detaches_is_a_call(
