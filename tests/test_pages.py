@@ -14,12 +14,19 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLAIMS = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
 
+# The lines of a report whose figures are the same on every machine.
+COUNTS = ("steps ", "judged ")
+
 
 def words(text: str) -> list[list[str]]:
-    """Return the lines as words, with every figure made the same, and without the time taken."""
+    """Return the lines as words, with every figure but counts the same, without the time taken."""
     lines = [line for line in text.splitlines() if not line.startswith("step ")]
     number = r"(?<![\w#])-?\d[\d.]*(?:e[+-]\d+)?"
-    return [re.sub(number, "0", line).split() for line in lines if line.strip()]
+    return [
+        (line if line.startswith(COUNTS) else re.sub(number, "0", line)).split()
+        for line in lines
+        if line.strip()
+    ]
 
 
 def printed_in(page: str, command: str) -> str:
