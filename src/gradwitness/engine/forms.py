@@ -172,8 +172,7 @@ def form_of(values: Sequence[Value], call: Call) -> Form:
     known: dict[object, Form] | None = getattr(values, "forms", None)
     if known is None:
         return _worked_out(values, call)
-    # (As `key_of` does.)
-    form = known.get(key := (call.id, call.op, call.outputs))
+    form = known.get(key := key_of(call))
     if form is None:
         form = known[key] = _worked_out(values, call)
     return form

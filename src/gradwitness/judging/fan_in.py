@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.tiling import Index
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Tape
+    from gradwitness.tape import Tape, Value
 
 
 def total(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived: int) -> Any:
@@ -32,27 +32,28 @@ def total(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived
     """
     if len(terms) == 1 and not ones:
         return records.as_recorded(terms[0])
-    like = tape.values[terms[0] if terms else arrived]
-    arithmetic = adding(like.dtype)
-    parts = [records.exact(term, arithmetic) for term in terms]
-    return added([*parts, *[Bounded(np.ones(like.shape), arithmetic)] * ones])
+    return _added_at(records, terms, ones, tape.values[terms[0] if terms else arrived], ())
 
 
 def arriving(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived: int) -> Any:
     """Do so in pieces, if they are large: there may be many of them."""
-    like = tape.values[arrived]
+    like = tape.values[terms[0] if terms else arrived]
     pieces = slabs(like.shape)
     if len(pieces) == 1 or len(terms) + ones == 1:
         return total(tape, records, terms, ones, arrived)
+    return Pieces(
+        like.shape,
+        lambda: ((index, _added_at(records, terms, ones, like, index)) for index in pieces),
+    )
+
+
+def _added_at(
+    records: Records, terms: Sequence[int], ones: int, like: Value, index: Index
+) -> Bounded:
     arithmetic = adding(like.dtype)
-
-    def compute() -> Iterator[tuple[Index, Bounded]]:
-        for index in pieces:
-            parts = [Bounded(records.part(term, index), arithmetic) for term in terms]
-            shape = parts[0].value.shape if parts else like.shape
-            yield index, added([*parts, *[Bounded(np.ones(shape), arithmetic)] * ones])
-
-    return Pieces(like.shape, compute)
+    parts = [Bounded(records.part(term, index), arithmetic) for term in terms]
+    summed: Bounded = added([*parts, *[Bounded(np.ones(like.shape)[index], arithmetic)] * ones])
+    return summed
 
 
 def arrived_in_turn(

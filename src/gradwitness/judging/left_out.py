@@ -15,8 +15,6 @@ from gradwitness.judging.finding import Finding, Report, Row, Step, considered
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gradwitness.tape import Call, Node
 
 LEFT_OUT = "not looked at: of this block a random share of the steps was"
@@ -45,23 +43,22 @@ class Drawn:
 
     def leaves_out_call(self, call: Call) -> bool:
         """Whether the next step, a call, is left out."""
-        return self._leaves_out(
-            lambda: Finding(Step.FORWARD, f"{call.op} (call {call.id})", _UNJUDGED, call=call.id)
-        )
+        if not self._leaves_out():
+            return False
+        title = f"{call.op} (call {call.id})"
+        self.left_out.append(Finding(Step.FORWARD, title, _UNJUDGED, call=call.id))
+        return True
 
     def leaves_out_node(self, node: Node, sweep: int) -> bool:
         """Whether the next step, a node run, is left out."""
-        return self._leaves_out(
-            lambda: Finding(
-                Step.BACKWARD, f"{node.name} #{node.id}", _UNJUDGED, node=node.id, sweep=sweep
-            )
-        )
-
-    def _leaves_out(self, finding: Callable[[], Finding]) -> bool:
-        if self.share >= 1 or self._random.random() < self.share:
+        if not self._leaves_out():
             return False
-        self.left_out.append(finding())
+        title = f"{node.name} #{node.id}"
+        self.left_out.append(Finding(Step.BACKWARD, title, _UNJUDGED, node=node.id, sweep=sweep))
         return True
+
+    def _leaves_out(self) -> bool:
+        return self.share < 1 and self._random.random() >= self.share
 
     def completed(self, report: Report) -> Report:
         """Return a report with the steps that were left out: no gradient agrees without them."""

@@ -149,8 +149,7 @@ class Judge:
         findings = []
         skip = not call.outputs or call.base_op in SOURCES
         if self._empty.isdisjoint(call.outputs) and not skip:
-            left_out = self.drawn.share < 1 and self.drawn.leaves_out_call(call)
-            findings = [] if left_out else self._results(call)
+            findings = [] if self.drawn.leaves_out_call(call) else self._results(call)
         if unfilled or not operands:
             # Passing on unwritten memory is right, whatever it holds; so is a NaN asked for.
             findings = [f for f in findings if not f.comparison.reason.startswith("NaN")]
@@ -184,7 +183,7 @@ class Judge:
             node = self._tape.nodes[node_run.node]
             added = check.note(node, node_run)
             findings: list[Finding] = []
-            if self.drawn.share < 1 and self.drawn.leaves_out_node(node, sweep):
+            if self.drawn.leaves_out_node(node, sweep):
                 check.leave_out(node_run, update)
             else:
                 findings = attempt(
