@@ -55,9 +55,10 @@ def with_decimals(run: Run) -> tuple[Run, dict[str, int]]:
 
 def _decimals(arrays: list[NDArray[Any]]) -> int:
     """Return how many decimals all numbers have; 0 if they have none, too many, or cannot tell."""
-    k = 1
+    k = 0
     for array in arrays:
         for numbers in finite_numbers(array):
+            k = max(k, 1)
             if _have(numbers, k):
                 continue
             # Zeros have no decimals, and may come in millions before a number that has.
@@ -66,6 +67,8 @@ def _decimals(arrays: list[NDArray[Any]]) -> int:
                 k += 1
             if k > _MOST:
                 return 0
+    if not k:
+        return 0
     odds, count = 0.0, 0
     least, most = np.inf, -np.inf
     for array in arrays:
@@ -87,12 +90,12 @@ def _decimals(arrays: list[NDArray[Any]]) -> int:
 def finite_numbers(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     """Iterate over the finite numbers of an array in pieces, after a glance at the first.
 
-    Pieces of zeros are left out: zero has no decimals, and is in every format.
+    Pieces of zeros and NaN are left out: zero has no decimals, and is in every format.
     """
     glance = _GLANCE
     for (piece,) in pieces(array, dtype=array.dtype):
         for part in (piece[:glance], piece[glance:]):
-            if part.any():
+            if np.fmax.reduce(part, initial=0) > 0 or np.fmin.reduce(part, initial=0) < 0:
                 finite = np.isfinite(part)
                 numbers = part if finite.all() else part[finite]
                 if numbers.size:
