@@ -248,6 +248,8 @@ def _read_again(
     dtype: Any,
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     """Iterate over some of the parts of arrays that begin at these places."""
+    if not which.any():
+        return
     edges = np.flatnonzero(np.diff(which, prepend=False, append=False))
     read = 0
     for start, stop in parts[edges].reshape(-1, 2).tolist():
