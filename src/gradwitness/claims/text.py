@@ -13,7 +13,8 @@ import numpy as np
 from gradwitness._errors import FileFormatError
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.records import runs_of_entries
+from gradwitness.claims.table_records import Records
+from gradwitness.claims.tables import claims_of_table
 from gradwitness.claims.text_bare import BareLines
 from gradwitness.claims.text_brackets import Tensor, read_nest, read_rows, squeezed
 from gradwitness.claims.text_entries import read_entries
@@ -27,8 +28,7 @@ from gradwitness.claims.text_unread import unread_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradwitness.claims.claim import Run
-    from gradwitness.claims.records import Record
+    from gradwitness.claims.table_records import Record
 
 _DECIMAL = re.compile(rb"\d\.\d|\d%\s*\Z")
 _MOST_NOTES = 5
@@ -190,7 +190,7 @@ class _Reader:
         if at_once:
             self._flush()
             self._columns = self._columns[:1] or ["1"]
-            self._add_runs(at_once[0], where)
+            self._add_claims(at_once[0], where)
             self._text.at = at_once[1]
             return True
         entries = []
@@ -228,12 +228,12 @@ class _Reader:
             }
             for name, place, row in zip(names, places, rows, strict=True)
         ]
-        runs, notes = runs_of_entries(records, self._columns, Path(self._path.name))
-        self.collector.notes += notes
-        self._add_runs(runs, where)
+        table = Records(records, Path(self._path.name))
+        self._add_claims(claims_of_table(table, are_entries=True), where)
 
-    def _add_runs(self, runs: list[Run], where: str) -> None:
-        for run in runs:
+    def _add_claims(self, claims: Claims, where: str) -> None:
+        self.collector.notes += claims.notes
+        for run in claims.runs:
             for name, claim in run.items():
                 self.collector.tensor(name, replace(claim, where=where))
 
