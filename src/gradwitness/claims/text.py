@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import FileFormatError
+from gradwitness._printable import listed, several
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.table_records import Records
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gradwitness.claims.table_records import Record
 
 _DECIMAL = re.compile(rb"\d\.\d|\d%\s*\Z")
+_WITH_NUMBER = re.compile(rb"(?<!\S)[-+(\[]*\d")
 _MOST_NOTES = 5
 _GLANCE = 4096
 # Text that begins like a tree so often, and is none, is not worth the time.
@@ -71,6 +73,7 @@ class _Reader:
         self.collector = Collector()
         self._bare = BareLines(text.content)
         self._unread = 0
+        self._headings: list[str] = []  # with a number each
         self._no_trees = 0
         self._scale = 1.0
         # Rows without brackets wait here, as slices of columns: their shape may follow them.
@@ -88,6 +91,14 @@ class _Reader:
         if self._unread > _MOST_NOTES:
             self.collector.notes.append(
                 f"{self._unread - _MOST_NOTES} more lines were read as text"
+            )
+        # Some are names of what is below them.
+        passed = [line for line in self._headings if not any(line in run for run in runs)]
+        if passed:
+            count = several(len(passed), "line with a number was", "lines with a number were")
+            lines = listed([repr(line[:80]) for line in passed], 4)
+            self.collector.notes.append(
+                f"{count} read as {'a heading' if len(passed) == 1 else 'headings'}: {lines}"
             )
         return Claims(self._path.name, runs, tuple(self.collector.notes))
 
@@ -253,14 +264,13 @@ class _Reader:
         if not name:
             return
         self._flush()
-        may_be_numbers = labels.is_like_numbers(rest) or self._bare.may_be_numbers(
-            line, self._text.at
-        )
         unread = unread_name(line)
-        if _DECIMAL.search(rest) or may_be_numbers or unread:
+        if _DECIMAL.search(rest) or labels.is_like_numbers(rest) or unread:
             self._unread += 1
             if self._unread <= _MOST_NOTES:
                 self.collector.notes.append(f"{self._text.where()} was read as text: {name[:80]!r}")
+        elif _WITH_NUMBER.search(rest):
+            self._headings.append(name)
         if unread:
             self.collector.unread(unread, self._text.where())
         else:
