@@ -21,7 +21,7 @@ from gradwitness.claims.tables import NAMES, claims_of_table
 from gradwitness.claims.text import read_text, tensors_of
 from gradwitness.claims.text_brackets import squeezed
 from gradwitness.claims.text_file import MOST_BYTES, read_bytes
-from gradwitness.claims.text_numbers import Digits, Numbers, digits
+from gradwitness.claims.text_numbers import NOTHING, Digits, Numbers, advice, digits
 from gradwitness.files.printed_numbers import NUMBER_PATTERN, blocks_of, read_printed
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
 _LINE = re.compile(rb"[^\n]*")
 _COMMENTS = re.compile(rb"(?:[ \t]*#[^\n]*\n|\s*\n)+")
 # What somebody may have meant for a number, with other signs in it; and what makes it no count.
-_LIKE_A_NUMBER = re.compile(r"[-+.]?\d[-+.,;:'%\d\seE]*", re.ASCII)
+_LIKE_A_NUMBER = re.compile(rf"[-+.]?\d[-+.,;:'%\d\seE]*|{NOTHING}", re.ASCII | re.IGNORECASE)
 _NO_COUNT = re.compile(r"\D")
 # Numbers with a decimal comma, or with thousands set apart by a comma, a blank or a point.
 _UNSURE = re.compile(
@@ -151,6 +151,7 @@ def _check_names(first: list[str], path: Path) -> None:
     present = [cell for cell in first if cell]
     # Names may be counts, after one that is empty.
     is_amiss = any(map(_NO_COUNT.search, present)) or bool(first and first[0] and "" in first)
+    is_amiss = is_amiss and any(map(_WHOLE.search, present))
     if is_amiss and all(map(_LIKE_A_NUMBER.fullmatch, present)):
         cell, at = next((c, n) for n, c in enumerate(first, 1) if not _NUMBER.fullmatch(c))
         raise FileFormatError(
@@ -310,8 +311,10 @@ def _matrix(first: list[str], rows: Iterable[list[str]], width: int, path: Path)
                 continue
         except ValueError:
             pass
-        wrong = (n for n, row in enumerate(batch, count + 1) if not _is_row(row, width))
-        raise FileFormatError(f"{path}, row {next(wrong)}: expected {width} numbers")
+        at, row = next((n, x) for n, x in enumerate(batch, count + 1) if not _is_row(x, width))
+        other = next((cell for cell in map(str.strip, row) if not _NUMBER.fullmatch(cell)), "")
+        found = f", found {other[:30]!r}.{advice(other)}" if other else ""
+        raise FileFormatError(f"{path}, row {at}: expected {width} numbers{found}")
     return numbers
 
 

@@ -13,7 +13,7 @@ from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.table_records import claims_of_records, is_table, limited
 from gradwitness.claims.text_brackets import MAX_DEPTH
 from gradwitness.claims.text_file import read_bytes
-from gradwitness.claims.text_numbers import DECIMALS_OF_A_POINT, Digits, Numbers, digits
+from gradwitness.claims.text_numbers import DECIMALS_OF_A_POINT, Digits, Numbers, advice, digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +144,8 @@ def _tensor(value: Any, name: str, path: Path) -> Claim:
             numbers.append(part.encode())
         else:
             raise FileFormatError(
-                f"{path}: expected only numbers in {name[:80]!r}, found {str(part)[:30]!r}"
+                f"{path}: expected only numbers in {name[:80]!r}, found {str(part)[:30]!r}."
+                + advice(str(part))
             )
 
     add(value, 0, is_first=True)

@@ -20,7 +20,7 @@ from gradwitness.claims.tables import (
     claims_of_table,
     may_count,
 )
-from gradwitness.claims.text_numbers import Digits, Numbers
+from gradwitness.claims.text_numbers import Digits, Numbers, advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,8 +36,8 @@ Record: TypeAlias = "dict[str, Cell]"
 # A dash between two numbers is no sign.
 _NEGATIVE = re.compile(r"(?<![\w)\]])-\s*\d")
 _ADVICE = (
-    "Write decimals with a point and exponents with e, nothing between thousands, several numbers "
-    "in brackets, and nan where there is no number."
+    " Write decimals with a point and exponents with e, nothing between thousands, several "
+    "numbers in brackets, and nan where there is no number."
 )
 
 
@@ -94,12 +94,13 @@ class Records:
         for row, record in enumerate(records, first):
             for column, cell in record.items():
                 if isinstance(cell, Ambiguous) and column in others:
-                    problem = f"{cell[:30]!r} may be one number or two"
+                    problem, told = f"{cell[:30]!r} may be one number or two", _ADVICE
                 elif column in numeric and _is_text(cell):
                     problem = f"expected a number, found {str(cell)[:30]!r}"
+                    told = advice(str(cell)) or _ADVICE
                 else:
                     continue
-                raise FileFormatError(f"{path}, row {row}, {column[:80]}: {problem}. {_ADVICE}")
+                raise FileFormatError(f"{path}, row {row}, {column[:80]}: {problem}.{told}")
 
     def _cells(self, column: str, rows: Integers | None = None) -> list[Any]:
         if rows is None:

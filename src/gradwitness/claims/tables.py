@@ -45,7 +45,6 @@ INDEX = re.compile(
 NO_CLAIM = {"dtype", "shape", "device", "type"}
 INTEGER = re.compile(r"\d{1,9}")
 MOST_ROWS = 1 << 21
-_MOST_ENTRIES = 1 << 26
 
 
 class Table(Protocol):
@@ -286,20 +285,14 @@ def _placed(claim: Claim, places: Integers, base: int, path: Path) -> Claim:
     Raises `FileFormatError` if they do not fill a tensor.
     """
     is_used = places >= 0
-    if (is_used != is_used[0]).any():
-        counts = is_used.sum(axis=1)
-        axes = counts[0] if (counts == counts[0]).all() else 0
-    else:
-        axes = np.count_nonzero(is_used[0])
-    if not axes or len(places) != claim.array.size:
+    axes = int(np.count_nonzero(is_used[0]))
+    are_alike = not (is_used != is_used[0]).any() or (is_used.sum(axis=1) == axes).all()
+    if not are_alike or len(places) != claim.array.size:
         raise FileFormatError(f"{path}, {claim.name[:80]}: its indices differ in length")
     order = places[is_used].reshape(-1, axes) - base
     shape = tuple(int(n) + 1 for n in order.max(axis=0))
     size = int(np.prod(np.array(shape, float)))
-    if size > _MOST_ENTRIES or size != len(order):
-        at = np.zeros(0, np.int64)
-    else:
-        at = np.ravel_multi_index(tuple(order.T), shape)
+    at: Any = np.ravel_multi_index(tuple(order.T), shape) if size == len(order) else order[:0]
     if not len(at) or not _is_each(at):
         raise FileFormatError(
             f"{path}, {claim.name[:80]}: {len(order)} entries do not fill the shape {shape} "

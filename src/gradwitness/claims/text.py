@@ -93,7 +93,8 @@ class _Reader:
                 f"{self._unread - _MOST_NOTES} more lines were read as text"
             )
         # Some are names of what is below them.
-        passed = [line for line in self._headings if not any(line in run for run in runs)]
+        names = {name for run in runs for name in run}
+        passed = [line for line in self._headings if line not in names]
         if passed:
             count = several(len(passed), "line with a number was", "lines with a number were")
             lines = listed([repr(line[:80]) for line in passed], 4)
