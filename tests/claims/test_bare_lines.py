@@ -70,7 +70,7 @@ def test_numbers_that_may_be_whole_or_rounded_to_be(
         read(tmp_path, f"a = 0.25\n{line}\n", f"{n}.txt") for n, line in enumerate((first, second))
     ]
     for pair in (claims, claims[::-1]):
-        (report,) = compare_runs(*pair)
+        (report,) = compare_runs(pair[0], pair[1])
         _, row = report.rows
         assert row.verdict is verdict
         is_told = row.reason.startswith("printed without decimals")

@@ -38,7 +38,7 @@ _NOTHING = re.compile(NOTHING, re.IGNORECASE)
 
 def advice(word: str) -> str:
     """Return what to write instead of a word that is no number, as far as it can be told."""
-    return " Write nan where there is no number." if _NOTHING.fullmatch(word) else ""
+    return " Write NaN where there is no number." if _NOTHING.fullmatch(word) else ""
 
 
 class Digits(str):
