@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(NUMBER_PATTERN.decode(), re.ASCII)
 _NEWLINE = ord("\n")
 _MOST_PLACES = 9  # columns that may hold indices
-_BATCH = 1 << 8  # rows that are read at a time
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+", re.ASCII)
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
 _WHOLE = re.compile(r"-?\d+", re.ASCII)
@@ -253,10 +252,6 @@ def _cell(text: str, path: Path) -> Digits | Claim | str | None:
     return text
 
 
-def _is_row(row: list[str], width: int) -> bool:
-    return len(row) == width and all(_NUMBER.fullmatch(cell.strip()) for cell in row)
-
-
 def _plain_matrix(
     content: bytes, delimiter: bytes, width: int, tail: bytes = b""
 ) -> Numbers | None:
@@ -300,21 +295,15 @@ def _are_rows(block: bytes, printed: Printed, delimiter: bytes, width: int) -> b
 
 def _matrix(first: list[str], rows: Iterable[list[str]], width: int, path: Path) -> Numbers:
     """Read rows of numbers; what is empty after so many is left out."""
-    numbers, count = Numbers(), 0
-    rows = (row[:width] + [x for x in row[width:] if x.strip()] for row in chain([first], rows))
-    while batch := list(islice(rows, _BATCH)):
-        try:
-            if all(len(row) == width for row in batch):
-                numbers.extend([cell.strip().encode() for row in batch for cell in row])
-                numbers.read()
-                count += len(batch)
-                continue
-        except ValueError:
-            pass
-        at, row = next((n, x) for n, x in enumerate(batch, count + 1) if not _is_row(x, width))
-        other = next((cell for cell in map(str.strip, row) if not _NUMBER.fullmatch(cell)), "")
-        found = f", found {other[:30]!r}.{advice(other)}" if other else ""
-        raise FileFormatError(f"{path}, row {at}: expected {width} numbers{found}")
+    numbers = Numbers()
+    for at, row in enumerate(chain([first], rows), 1):
+        cells = [cell.strip() for cell in row]
+        cells = cells[:width] + [cell for cell in cells[width:] if cell]
+        others = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
+        if others or len(cells) != width:
+            found = next((f", found {x[:30]!r}.{advice(x)}" for x in others if x), "")
+            raise FileFormatError(f"{path}, row {at}: expected {width} numbers{found}")
+        numbers.extend([cell.encode() for cell in cells])
     return numbers
 
 
