@@ -57,6 +57,7 @@ def test_another_whole_number_is_another_gradient(tmp_path: Path) -> None:
         ("dW2 = 48", "dW2 = 49", Verdict.INCONCLUSIVE),
         ("dW2 = 48", "dW2 = 48.4", Verdict.INCONCLUSIVE),
         ("dW2 = 48", "dW2 = 48.000001", Verdict.AGREES),
+        ("dW2 = 123457", "dW2 = 123456.7", Verdict.AGREES),  # as %g prints it
         ("dW2 = 48", "dW2 = 50", Verdict.DISAGREES),
         ("dW2 = [48, 51]", "dW2 = [48.2, 51.0]", Verdict.INCONCLUSIVE),
         ("dW2 = [0.5, 48, 1.25]", "dW2 = [0.5, 48.4, 1.25]", Verdict.DISAGREES),

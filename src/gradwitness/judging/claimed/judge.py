@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.claimed.figures import Figures
 
 _HALF = 0.5  # of a unit, which is how far a whole number was rounded
+_LEAST_OF_SIX_DIGITS = 1e5  # from here on ``%g`` prints no decimals
 _LEFT_OUT = "the source leaves entries out: it shows {} of {}"
 _WHOLE = (
     "printed without decimals: right if rounded to whole numbers, wrong if not. Print it with "
@@ -206,8 +207,10 @@ def _rests_on_whole_numbers(claim: Claim, reference: Reference, of: Figures) -> 
 
 
 def _is_whole(array: NDArray[Any], rounding: NDArray[np.float64] | float) -> bool:
-    """Whether all numbers were printed without decimals."""
-    return bool(np.all(rounding == _HALF)) and bool(np.all(np.rint(array) == array))
+    """Whether all numbers were printed without decimals, for which ``%g`` would have had room."""
+    if not array.size or not np.all(rounding == _HALF):
+        return False
+    return bool(np.all(np.rint(array) == array) and np.abs(array).min() < _LEAST_OF_SIX_DIGITS)
 
 
 def _visible_part(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | None:
