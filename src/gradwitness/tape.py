@@ -8,7 +8,6 @@ in-place operation makes a new value, and the old one keeps its numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import one_line
@@ -160,18 +159,15 @@ class Call:
     @kept
     def base_op(self) -> str:
         """The operation without overload, and without the underscore of an in-place form."""
-        return _base_op(self.op, bool(self.writes))
+        namespace, name, *_ = self.op.split(".")
+        in_place = self.writes and name.endswith("_") and not name.startswith("__")
+        return f"{namespace}.{name[:-1] if in_place else name}"
 
     @kept
     def operands(self) -> list[int]:
         """The values that it takes, in the order of its arguments."""
-        found: list[int] = []
-        for argument in self.arguments.values():
-            if isinstance(argument, Ref):
-                found.append(argument.value)
-            elif isinstance(argument, tuple):
-                found += references(argument)
-        return found
+        given = [a for a in self.arguments.values() if isinstance(a, (Ref, tuple))]
+        return [n for argument in given for n in references(argument)]
 
 
 @record(frozen=True, slots=True)
@@ -387,13 +383,6 @@ class Tape:
         accumulators = (node for node in self.nodes if node.kind == Kind.ACCUMULATE)
         pairs = ((node, self.values[node.leaf]) for node in accumulators if node.leaf is not None)
         yield from sorted(pairs, key=lambda pair: pair[1].id)
-
-
-@lru_cache(maxsize=2**10)
-def _base_op(op: str, writes: bool) -> str:
-    namespace, name, *_ = op.split(".")
-    in_place = writes and name.endswith("_") and not name.startswith("__")
-    return f"{namespace}.{name[:-1] if in_place else name}"
 
 
 def _fit_to_show(shown: object, *names: str) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Edge, Node, NodeRun, Tape
+    from gradwitness.tape import Node, NodeRun, Tape
 
 FAINT = "too little signal, but too small to matter: it is counted in what its gradients detect"
 # Carrying a doubt on rounds as little as the witness does.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.looks.whole import Whole
     from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
-    from gradwitness.tape import LeafUpdate, Node, NodeRun, Source, Tape
+    from gradwitness.tape import Call, LeafUpdate, Node, NodeRun, Source, Tape
 
 
 NodeInput = tuple[int, int]  # node, input of the node
@@ -78,9 +78,10 @@ class SweepCheck:
         self._last = Last(tape)
         self._doubts = Doubts(tape, records)
         self._custom = CustomCheck(tape, records, functions)
-        # Of the node that runs: what was found, its title, and where the program called it.
+        # Of the node that runs: what was found, its title, its call, and where that was made.
         self._findings: list[Finding] = []
         self._title = ""
+        self._call: Call | None = None
         self._source: Source | None = None
         self._rows: list[Row] = []
         self._seeds: dict[NodeInput, list[int | None]] = {}
@@ -122,9 +123,7 @@ class SweepCheck:
         running = self._running.setdefault(place, running or RunningSum())
         return running.add([self.tape.values[number] for number in rest])
 
-    def judge_node(
-        self, node: Node, node_run: NodeRun, update: LeafUpdate | None
-    ) -> list[Finding]:
+    def judge_node(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
         """Judge one node run, and the ``.grad`` that it accumulated to."""
         self._begin(node)
         self._fan_in(node, node_run)
@@ -152,8 +151,8 @@ class SweepCheck:
         return self._findings
 
     def _begin(self, node: Node) -> None:
-        call = None if node.call is None else self.tape.calls[node.call]
         self._findings, self._title = [], f"{node.name} #{node.id}, "
+        self._call = call = None if node.call is None else self.tape.calls[node.call]
         self._source = source_of(self.tape, node) if call is None else call.source
 
     def leave_out(self, node_run: NodeRun, update: LeafUpdate | None) -> None:
@@ -211,12 +210,9 @@ class SweepCheck:
             what = f"gradient arriving at input {index}"
             if arrived is None or not (terms or implicit):
                 number = arrived if arrived is not None else terms[0]
-                comparison = mismatch(
-                    "a gradient was sent but none arrived"
-                    if arrived is None
-                    else "a gradient arrived that no node sent",
-                    self.tape.values[number].array,
-                )
+                sent = "a gradient was sent but none arrived"
+                said = sent if arrived is None else "a gradient arrived that no node sent"
+                comparison = mismatch(said, self.tape.values[number].array)
             else:
                 comparison = self._arrived(place, arrived, terms, implicit)
             self._finding(_FAN_IN, node, index, what, comparison, "g = sum of the gradients sent")
@@ -257,10 +253,10 @@ class SweepCheck:
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return
-        looked = self._looks.sent(node, node_run)
+        looked = self._looks.sent(node, self._call, node_run)
         for input_nr, comparison in looked.items():
             self._backward_finding(node, input_nr, names, comparison)
-        self._last.hand_on(node, node_run, looked)
+        self._last.hand_on(node, self._call, node_run, looked)
         if looked and len(looked) == len(node.edges):
             return
         edges = [None if k in looked else edge for k, edge in enumerate(node.edges)]
@@ -283,7 +279,7 @@ class SweepCheck:
             if edge is None or (sent is None and not self._is_needed(edge)):
                 continue
             size = partial(again.size, input_nr)
-            comparison = self._outgoing(node, node_run, sent, expected[input_nr], size)
+            comparison = self._outgoing(node_run, sent, expected[input_nr], size)
             if comparison is None:
                 continue
             if sent is not None:
@@ -291,7 +287,7 @@ class SweepCheck:
                 comparison, _ = in_turn(comparison, looked, expected[input_nr])
             self._backward_finding(node, input_nr, names, comparison)
             found[input_nr] = comparison
-        self._last.hand_on(node, node_run, found)
+        self._last.hand_on(node, self._call, node_run, found)
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
         expected: tuple[Any, ...] | Unjudgeable
@@ -352,7 +348,6 @@ class SweepCheck:
 
     def _outgoing(
         self,
-        node: Node,
         node_run: NodeRun,
         sent: int | None,
         expected: Any,
@@ -371,10 +366,9 @@ class SweepCheck:
         if expected is None:
             return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
         comparison = self.records.against(sent, expected)
-        if node.call is not None:
-            call = self.tape.calls[node.call]
-            given = given_to(call, node_run)
-            comparison = forgiven(comparison, self.records, sent, expected, given, call)
+        if self._call is not None:
+            given = given_to(self._call, node_run)
+            comparison = forgiven(comparison, self.records, sent, expected, given, self._call)
         return settled_by(comparison, size)
 
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:

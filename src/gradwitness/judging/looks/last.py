@@ -67,9 +67,10 @@ class Last:
             self._at.pop((place.node, place.index), None)
             self._ways.pop((place.node, place.index), None)
 
-    def hand_on(self, node: Node, node_run: NodeRun, sent: dict[int, Comparison]) -> None:
+    def hand_on(
+        self, node: Node, call: Call | None, node_run: NodeRun, sent: dict[int, Comparison]
+    ) -> None:
         """Remember of what a node only moved, by input, what the steps before it said."""
-        call = None if node.call is None else self._tape.calls[node.call]
         if call is None or not self._moves(call):
             return
         arrived = {
