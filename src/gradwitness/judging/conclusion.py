@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import filterfalse
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import JudgingInterrupted, Unjudgeable
 from gradwitness._failure import FAILED, failure
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def attempt(judge: Callable[[], T], otherwise: Callable[[str], T]) -> T:
-    """Judge; if that fails, return `otherwise(reason)`: the program goes on."""
+def attempt(judge: Callable[..., T], otherwise: Callable[..., T], *given: Any) -> T:
+    """Judge what is given; if that fails, return `otherwise(*given, reason)`: all goes on."""
     try:
-        return judge()
+        return judge(*given)
     except Unjudgeable as reason:
-        return otherwise(str(reason))
+        return otherwise(*given, str(reason))
     except Exception as error:  # noqa: BLE001 (the report says so)
-        return otherwise(failure(error))
+        return otherwise(*given, failure(error))
 
 
 @dataclass(frozen=True)

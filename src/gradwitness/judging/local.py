@@ -119,7 +119,7 @@ class Judge:
         """Judge a forward call."""
         with self._memory, np.errstate(all="ignore"):
             call = self._tape.calls[number]
-            findings = attempt(partial(self._result, call), partial(self._doubts, call))
+            findings = attempt(self._result, self._doubts, call)
             self._note(findings)
             self._panel.called(call, findings)
             self.steps += 1
@@ -186,10 +186,7 @@ class Judge:
             if self.drawn.leaves_out_node(node, sweep):
                 check.leave_out(node_run, update)
             else:
-                findings = attempt(
-                    partial(check.judge_node, node_run, update),
-                    partial(check.give_up, node_run, update),
-                )
+                findings = attempt(check.judge_node, check.give_up, node, node_run, update)
             self._note(findings)
             if node.kind == Kind.CUSTOM:
                 self._guilty.note(node.id, findings)
