@@ -23,6 +23,7 @@ from gradwitness.capture.source import (
     is_skipped,
     tensors_in,
 )
+from gradwitness.capture.tracing import TRACED, unseen_by_tracer
 from gradwitness.capture.uses import uses
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
@@ -216,7 +217,12 @@ class DispatchRecorder(Mode):
                 return parts
         border = self._border
         begun = None if border.failures else border.attempt(self._before, func, args, kwargs)
-        result = self._run(func, args, kwargs)
+        if func is _DETACH and TRACED() is not None:
+            # Only a mode is told how ``.data`` is made.
+            with unseen_by_tracer():
+                result = self._run(func, args, kwargs)
+        else:
+            result = self._run(func, args, kwargs)
         if begun is not None and not border.failures:
             border.attempt(self._write, begun, result)
         if self.steps.under_way:

@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from gradwitness.capture.balance import ASSIGNMENTS
 from gradwitness.capture.entries import ENTRIES
 from gradwitness.capture.passes import Context, SweepDraft
+from gradwitness.capture.tracing import TRACED, plainly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,11 @@ class BackwardRecorder(TorchFunctionMode):
         self._running: list[SweepDraft] = []
         self._context = Context(values, graph, dispatch, retention, audience, border, outside)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    @property
+    def __torch_function__(self) -> Any:
+        return self._called if TRACED() is None else plainly(self)
+
+    def _called(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self._context.dispatch.functions += 1
         if func not in _LOOKED_AT:

@@ -101,6 +101,11 @@ class Operation:
         meant = {p.name: p.meant for p in self.parameters}
         return {name: meant[name](one) for name, one in (given | defaults | kwargs).items()}
 
+    def with_tensors(self, args: Any) -> list[Any]:
+        """Return positional arguments with tensors where numbers stand for them."""
+        pairs = zip(self.parameters, args, strict=False)
+        return [p.meant(argument) if p.is_tensor else argument for p, argument in pairs]
+
 
 def operation(func: Any) -> Operation:
     """Return what is known of an operation."""
