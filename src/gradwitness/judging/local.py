@@ -36,6 +36,7 @@ from gradwitness.judging.graph_queries import behind
 from gradwitness.judging.left_out import Drawn
 from gradwitness.judging.looks.fast import Fast
 from gradwitness.judging.looks.projecting import Projecting, elsewhere
+from gradwitness.judging.own_pass import OwnPasses
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Living, Records, largest
 from gradwitness.judging.step_memory import StepMemory
@@ -103,6 +104,7 @@ class Judge:
         self._sweeps: dict[int, SweepCheck] = {}
         self._panel = Panel(tape, self._records, thorough=depth == FULL)
         self._guilty = Guilty(tape, functions)
+        self._own_passes = OwnPasses(functions)
         # Values not yet written to, which may hold anything, NaN included.
         self._empty: set[int | None] = set()
         # Values that contain some such numbers.
@@ -193,6 +195,7 @@ class Judge:
             self._note(findings)
             if node.kind == Kind.CUSTOM:
                 self._guilty.note(node.id, findings)
+                self._own_passes.note(node, findings)
             self._panel.node_ran(sweep, node_run, update, findings)
             self.steps += 1
         if sweep == self._shown:
@@ -254,6 +257,7 @@ class Judge:
             self._records,
             self._panel,
             self._guilty,
+            self._own_passes,
             self.steps,
             self._depth,
         )
