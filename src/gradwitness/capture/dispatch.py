@@ -12,9 +12,10 @@ from gradwitness.capture.applications import Applications
 from gradwitness.capture.backward_steps import BackwardSteps
 from gradwitness.capture.convolutions import CONVOLUTIONS, adds_in_parts
 from gradwitness.capture.drafts import CallDraft
+from gradwitness.capture.engine_modes import are_others_on, below
 from gradwitness.capture.mode import Mode
 from gradwitness.capture.ranks import Arrivals, filled
-from gradwitness.capture.schemas import operation, undeclared_writes
+from gradwitness.capture.schemas import is_composite, operation, undeclared_writes
 from gradwitness.capture.source import (
     ENGINE,
     instruction,
@@ -210,7 +211,11 @@ class DispatchRecorder(Mode):
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled():
-            # In inference mode torch does not decompose composite operations: do it here.
+            # In inference mode torch does not decompose composite operations: do it here, where no
+            # other mode sees it.
+            if are_others_on() and is_composite(func):
+                with below(self):
+                    return self._run(func, args, kwargs)
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:

@@ -8,8 +8,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gradwitness.capture.balance import ASSIGNMENTS
+from gradwitness.capture.context import Context
+from gradwitness.capture.dropped import Dropped
 from gradwitness.capture.entries import ENTRIES
-from gradwitness.capture.passes import Context, SweepDraft
+from gradwitness.capture.passes import SweepDraft
 from gradwitness.capture.tracing import TRACED, plainly
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ class BackwardRecorder(TorchFunctionMode):
         super().__init__()
         self.drafts: list[SweepDraft] = []
         self._running: list[SweepDraft] = []
-        self._context = Context(values, graph, dispatch, retention, audience, border, outside)
+        self._context = Context(
+            values, graph, dispatch, retention, audience, border, outside, Dropped(values, graph)
+        )
 
     @property
     def __torch_function__(self) -> Any:

@@ -51,7 +51,11 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for key in operation(func).keys:
                 torch._C._dispatch_tls_set_dispatch_key_excluded(key, False)
             try:
-                return func(*args, **kwargs)
+                if not torch._C._len_torch_function_stack():
+                    return func(*args, **kwargs)
+                # A function mode has not seen this: torch has called it without Python.
+                with torch._C.DisableTorchFunction():
+                    return func(*args, **kwargs)
             except RuntimeError as error:
                 if _MISTAKEN not in str(error):
                     raise

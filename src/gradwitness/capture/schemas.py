@@ -118,6 +118,13 @@ def operation(func: Any) -> Operation:
 _KNOWN: dict[int, Operation] = {}
 
 
+def is_composite(func: Any) -> bool:
+    """Whether torch computes an operation by others, of which each has its own derivative."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    has_kernel: Any = torch._C._dispatch_has_kernel_for_dispatch_key
+    return key in func.py_kernels or has_kernel(func.name(), key)
+
+
 def _read(func: Any) -> Operation:
     name = str(func)
     is_collective = name.startswith(COLLECTIVES)
