@@ -41,6 +41,7 @@ from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Living, Records, largest
 from gradwitness.judging.step_memory import StepMemory
 from gradwitness.judging.sweep import SweepCheck
+from gradwitness.judging.unshown import Unshown
 from gradwitness.rules import find
 from gradwitness.rules.graph_terms import LOGARITHMS, SOURCES, UNFILLED
 from gradwitness.tape import COLLECTIVES, OUTSIDE, Kind
@@ -109,6 +110,7 @@ class Judge:
         self._empty: set[int | None] = set()
         # Values that contain some such numbers.
         self._unfilled: set[int | None] = set()
+        self._unshown = Unshown(tape)
         self.steps = 0
         self.in_doubt = False
         # The pass that has a bar; those within it have none.
@@ -121,7 +123,8 @@ class Judge:
         """Judge a forward call."""
         with self._memory, np.errstate(all="ignore"):
             call = self._tape.calls[number]
-            findings = attempt(partial(self._result, call), partial(self._doubts, call))
+            found = attempt(partial(self._result, call), partial(self._doubts, call))
+            findings = self._unshown.told(call, found)
             self._note(findings)
             self._panel.called(call, findings)
             self.steps += 1
