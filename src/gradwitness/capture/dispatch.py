@@ -185,22 +185,23 @@ class DispatchRecorder(Mode):
         if not torch.is_grad_enabled():
             self._needed += self.applications.note(len(self.calls))
             if self.applications.running:
-                self._goes_out(name, Ref(self._values.of(tensor)))
+                self.tells(f"{OUTSIDE}{name}", Ref(self._values.of(tensor)))
         elif name == "tolist" and not self.applications.running:
             # One number that is read is a call for torch, too.
-            self._goes_out(name, Ref(self._values.of(tensor)), alone=True)
+            self.tells(f"{OUTSIDE}{name}", Ref(self._values.of(tensor)), alone=True)
 
-    def _goes_out(self, name: str, tensor: Argument, *, alone: bool = False) -> None:
+    def tells(self, op: str, tensor: Argument, *made: int, alone: bool = False) -> None:
+        """Write down what no dispatch mode is told of."""
         self.add(
             CallDraft(
-                op=f"{OUTSIDE}{name}",
+                op=op,
                 arguments={"self": tensor},
-                outputs=(),
+                outputs=made,
                 writes=(),
-                is_view=False,
+                is_view=bool(made),
                 # Outside of custom functions it belongs to no node.
                 sequence=-1 if alone else torch._C._autograd._get_sequence_nr() - 1,
-                grad_enabled=False,
+                grad_enabled=bool(made) and torch.is_grad_enabled(),
                 backward_of=None,
                 source=self._trail.here(),
             ),
@@ -291,7 +292,7 @@ class DispatchRecorder(Mode):
         if not known.is_collective and outputs.count(None) == len(outputs):
             # No result to check: `item()`, a profiler's mark.
             if known.func is _NUMBER and begun.node is None and not self.applications.running:
-                self._goes_out("item", arguments["self"], alone=True)
+                self.tells(f"{OUTSIDE}item", arguments["self"], alone=True)
             return
         sources, made = values.storages(begun.operands), values.storages(outputs)
         base = targets[0]._base if targets else None
