@@ -85,6 +85,17 @@ def test_what_a_checkpoint_detaches_is_a_constant(
     assert any(grade.startswith("what its own pass (pass ") for grade in grades)
 
 
+def test_results_that_get_one_gradient_are_told_apart() -> None:
+    def two(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.detach() * x, x.sin()
+
+    x = ROWS.clone().requires_grad_()
+    with gw.watch() as witness:
+        both: Any = checkpoints.checkpoint(two, 2 * x, use_reentrant=True)
+        (both[0].sum() + both[1].sum()).backward()
+    witness.require()
+
+
 @pytest.mark.parametrize("options", [{"keep": 0}, {"depth": "fast"}], ids=str)
 @pytest.mark.parametrize("function", [detached, without_gradients])
 def test_without_the_numbers_it_is_in_doubt(function: Any, options: Any) -> None:

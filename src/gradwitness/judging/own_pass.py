@@ -9,7 +9,7 @@ out the same again, and if it is what that pass left.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.finding import Finding
@@ -91,7 +93,8 @@ def _is_in_doubt(finding: Finding) -> bool:
 
 def _own(tape: Tape, finding: Finding) -> _Own | None:
     """Return the pass that a checkpoint ran, if it left what was sent."""
-    every = (_Own(tape, finding, number) for number in range(len(tape.sweeps)))
+    later = range((finding.sweep or 0) + 1, len(tape.sweeps))
+    every = (_Own(tape, finding, number) for number in later)
     return next((own for own in every if own.left()), None)
 
 
@@ -121,7 +124,7 @@ class _Own:
     def left(self) -> bool:
         """Whether the pass begins with what arrived, and left at the operand what was sent."""
         tape, seeds = self._tape, {seed for _, seed in self._pass.roots}
-        if seeds.isdisjoint({*self._run.incoming} - {None}):
+        if seeds.isdisjoint({*self._run.incoming} - {None}) or self._pass.after > self._run.after:
             return False
         try:
             number = edge_value(tape, self._operand, self._node)
@@ -159,21 +162,23 @@ class _Own:
         return Records(self._tape).against(self.sent[0], array)
 
     def _came_out(self) -> bool | None:
-        """Whether the forward had the same result again; None if that was not kept."""
+        """Whether the forward had the same results again; None if they were not kept."""
+        results = [*zip(self._run.incoming, self._node.outputs, strict=False)]
         known: bool | None = True
-        incoming = self._run.incoming
         for edge, seed in self._pass.roots:
-            if seed not in incoming:
-                # Zeros for a result to which no gradient came.
-                continue
-            before = self._node.outputs[incoming.index(seed)]
-            numbers = before, self._tape.nodes[edge.node].outputs[edge.index]
-            arrays = [None if n is None else self._tape.values[n].array for n in numbers]
-            if arrays[0] is None or arrays[1] is None:
+            # Several results may get one gradient, as those that are summed; one that got none
+            # gets zeros here.
+            before = [self._array(number) for arrived, number in results if arrived == seed]
+            again = self._array(self._tape.nodes[edge.node].outputs[edge.index])
+            kept = [array for array in before if array is not None]
+            if again is None or len(kept) < len(before):
                 known = None
-            elif not np.array_equal(*arrays, equal_nan=True):
+            elif kept and not any(np.array_equal(array, again, equal_nan=True) for array in kept):
                 return False
         return known
+
+    def _array(self, number: int | None) -> NDArray[Any] | None:
+        return None if number is None else self._tape.values[number].array
 
     def _is_cut(self) -> bool:
         """Whether part of what ran again is out of autograd's sight."""
