@@ -48,7 +48,8 @@ def _owners(leaf: torch.Tensor) -> tuple[int, int]:
 
 def _alone() -> tuple[int, int]:
     """Return the counts of a leaf that only its accumulator and a local variable hold."""
-    accumulator = (torch.zeros((), requires_grad=True) * 1).grad_fn.next_functions[0][0]
+    node: Any = (torch.zeros((), requires_grad=True) * 1).grad_fn
+    accumulator = node.next_functions[0][0]
     leaf = accumulator.variable
     return _owners(leaf)
 

@@ -215,7 +215,8 @@ def power_iteration(model: Any, x: Any, optimizer: Any) -> None:
         F.normalize(weight @ DIRECTIONS[1], dim=0, out=DIRECTIONS[0])
         F.normalize(weight.t() @ DIRECTIONS[0], dim=0, out=DIRECTIONS[1])
     sigma = DIRECTIONS[0] @ weight @ DIRECTIONS[1]
-    F.linear(x, weight / sigma).square().mean().backward()
+    loss: Any = F.linear(x, weight / sigma).square().mean()
+    loss.backward()
 
 
 def moving_average(model: Any, x: Any, optimizer: Any) -> None:
