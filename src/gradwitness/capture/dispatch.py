@@ -12,9 +12,10 @@ from gradwitness.capture.applications import Applications
 from gradwitness.capture.backward_steps import BackwardSteps
 from gradwitness.capture.convolutions import CONVOLUTIONS, adds_in_parts
 from gradwitness.capture.drafts import CallDraft
+from gradwitness.capture.engine_modes import are_others_on, below
 from gradwitness.capture.mode import Mode
 from gradwitness.capture.ranks import Arrivals, filled
-from gradwitness.capture.schemas import operation, undeclared_writes
+from gradwitness.capture.schemas import is_composite, operation, undeclared_writes
 from gradwitness.capture.source import (
     ENGINE,
     instruction,
@@ -23,6 +24,7 @@ from gradwitness.capture.source import (
     is_skipped,
     tensors_in,
 )
+from gradwitness.capture.tracing import TRACED, unseen_by_tracer
 from gradwitness.capture.uses import uses
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
@@ -183,22 +185,23 @@ class DispatchRecorder(Mode):
         if not torch.is_grad_enabled():
             self._needed += self.applications.note(len(self.calls))
             if self.applications.running:
-                self._goes_out(name, Ref(self._values.of(tensor)))
+                self.tells(f"{OUTSIDE}{name}", Ref(self._values.of(tensor)))
         elif name == "tolist" and not self.applications.running:
             # One number that is read is a call for torch, too.
-            self._goes_out(name, Ref(self._values.of(tensor)), alone=True)
+            self.tells(f"{OUTSIDE}{name}", Ref(self._values.of(tensor)), alone=True)
 
-    def _goes_out(self, name: str, tensor: Argument, *, alone: bool = False) -> None:
+    def tells(self, op: str, tensor: Argument, *made: int, alone: bool = False) -> None:
+        """Write down what no dispatch mode is told of."""
         self.add(
             CallDraft(
-                op=f"{OUTSIDE}{name}",
+                op=op,
                 arguments={"self": tensor},
-                outputs=(),
+                outputs=made,
                 writes=(),
-                is_view=False,
+                is_view=bool(made),
                 # Outside of custom functions it belongs to no node.
                 sequence=-1 if alone else torch._C._autograd._get_sequence_nr() - 1,
-                grad_enabled=False,
+                grad_enabled=bool(made) and torch.is_grad_enabled(),
                 backward_of=None,
                 source=self._trail.here(),
             ),
@@ -209,14 +212,23 @@ class DispatchRecorder(Mode):
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled():
-            # In inference mode torch does not decompose composite operations: do it here.
+            # In inference mode torch does not decompose composite operations: do it here, where no
+            # other mode sees it.
+            if are_others_on() and is_composite(func):
+                with below(self):
+                    return self._run(func, args, kwargs)
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
         border = self._border
         begun = None if border.failures else border.attempt(self._before, func, args, kwargs)
-        result = self._run(func, args, kwargs)
+        if func is _DETACH and TRACED() is not None:
+            # Only a mode is told how ``.data`` is made.
+            with unseen_by_tracer():
+                result = self._run(func, args, kwargs)
+        else:
+            result = self._run(func, args, kwargs)
         if begun is not None and not border.failures:
             border.attempt(self._write, begun, result)
         if self.steps.under_way:
@@ -280,7 +292,7 @@ class DispatchRecorder(Mode):
         if not known.is_collective and outputs.count(None) == len(outputs):
             # No result to check: `item()`, a profiler's mark.
             if known.func is _NUMBER and begun.node is None and not self.applications.running:
-                self._goes_out("item", arguments["self"], alone=True)
+                self.tells(f"{OUTSIDE}item", arguments["self"], alone=True)
             return
         sources, made = values.storages(begun.operands), values.storages(outputs)
         base = targets[0]._base if targets else None

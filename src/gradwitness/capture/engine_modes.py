@@ -7,6 +7,7 @@ its derivative formulas take another branch, with other bits.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from torch._C import _pop_torch_dispatch_stack, _push_on_torch_dispatch_stack
@@ -16,7 +17,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from gradwitness.capture.mode import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch.overrides import TorchFunctionMode
 
@@ -47,6 +48,29 @@ class Aside:
     def back(self, node: int) -> None:
         """Restore the thread's stack."""
         _put(self._modes.pop(node), _get_current_dispatch_mode_stack())
+
+
+def are_others_on() -> bool:
+    """Whether a dispatch mode of the program's is on the thread's stack."""
+    modes = _get_current_dispatch_mode_stack()
+    return any(not (isinstance(mode, Mode) or _is_compiler_s(mode)) for mode in modes)
+
+
+@contextlib.contextmanager
+def below(mode: Mode) -> Iterator[None]:
+    """Put a mode below the program's on the thread's stack, so that it sees what they run."""
+    before = _get_current_dispatch_mode_stack()
+    compilers = sum(map(_is_compiler_s, before))
+    moved = [*before[:compilers], mode, *before[compilers:]]
+    _put(moved, before)
+    try:
+        yield
+    finally:
+        _put(before, moved)
+
+
+def _is_compiler_s(mode: Any) -> bool:
+    return getattr(mode, "_mode_key", None) is not None
 
 
 def _put(modes: Sequence[Any], now: Sequence[Any]) -> None:

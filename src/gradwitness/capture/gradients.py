@@ -8,8 +8,12 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gradwitness.capture.balance import ASSIGNMENTS
+from gradwitness.capture.context import Context
+from gradwitness.capture.dropped import Dropped
 from gradwitness.capture.entries import ENTRIES
-from gradwitness.capture.passes import Context, SweepDraft
+from gradwitness.capture.passes import SweepDraft
+from gradwitness.capture.tracing import TRACED, plainly
+from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +43,15 @@ class BackwardRecorder(TorchFunctionMode):
         super().__init__()
         self.drafts: list[SweepDraft] = []
         self._running: list[SweepDraft] = []
-        self._context = Context(values, graph, dispatch, retention, audience, border, outside)
+        self._context = Context(
+            values, graph, dispatch, retention, audience, border, outside, Dropped(values, graph)
+        )
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    @property
+    def __torch_function__(self) -> Any:
+        return self._called if TRACED() is None else plainly(self)
+
+    def _called(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self._context.dispatch.functions += 1
         if func not in _LOOKED_AT:
@@ -58,7 +68,10 @@ class BackwardRecorder(TorchFunctionMode):
             leaves_none = len(args) < 2 or args[1] is None
             seen = func in ASSIGNMENTS and (not self._running or leaves_none)
             leaves = border.take(self._assigns, args[0]) if seen else ()
+            before = border.take(self._ends, args[0]) if func is _DETACH else None
             result = func(*args, **kwargs)
+            if before is not None:
+                border.take(self._is_detached, args[0], before)
             for leaf in leaves or ():
                 border.take(self._context.values.balance.settle, leaf)
             return result
@@ -88,6 +101,19 @@ class BackwardRecorder(TorchFunctionMode):
         self._context.retention.last(number)
         self._context.retention.drop(number)
 
+    def _ends(self, tensor: torch.Tensor) -> int | None:
+        """Note the history that a tensor is about to lose, if it has one; return its number."""
+        if tensor.is_leaf:
+            return None
+        number = self._context.values.of(tensor)
+        self._context.values.histories.add(tensor, number)
+        return number
+
+    def _is_detached(self, tensor: torch.Tensor, before: int) -> None:
+        """Write down what no dispatch mode is told of: torch only drops the tensor's history."""
+        now = self._context.values.made(tensor)
+        self._context.dispatch.tells("aten.detach.default", Ref(before), now, alone=True)
+
     def _goes_out(self, way: str, tensor: torch.Tensor) -> None:
         dispatch = self._context.dispatch
         dispatch.hands_out(way, tensor)
@@ -114,8 +140,10 @@ _WAYS_OUT: dict[Any, str] = {
     )
 }
 
+_DETACH = torch.Tensor.detach_
+
 # All that the mode does not just run.
-_LOOKED_AT = {*ENTRIES, *_WAYS_OUT, *ASSIGNMENTS, torch.Tensor.register_hook}
+_LOOKED_AT = {*ENTRIES, *_WAYS_OUT, *ASSIGNMENTS, torch.Tensor.register_hook, _DETACH}
 
 # Those that return the memory itself, which can be resized or written to without a call.
 _LENDING = ("untyped_storage", "storage", "share_memory_", "numpy", "__array__", "__dlpack__")

@@ -101,6 +101,11 @@ class Operation:
         meant = {p.name: p.meant for p in self.parameters}
         return {name: meant[name](one) for name, one in (given | defaults | kwargs).items()}
 
+    def with_tensors(self, args: Any) -> list[Any]:
+        """Return positional arguments with tensors where numbers stand for them."""
+        pairs = zip(self.parameters, args, strict=False)
+        return [p.meant(argument) if p.is_tensor else argument for p, argument in pairs]
+
 
 def operation(func: Any) -> Operation:
     """Return what is known of an operation."""
@@ -111,6 +116,13 @@ def operation(func: Any) -> Operation:
 
 
 _KNOWN: dict[int, Operation] = {}
+
+
+def is_composite(func: Any) -> bool:
+    """Whether torch computes an operation by others, of which each has its own derivative."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    has_kernel: Any = torch._C._dispatch_has_kernel_for_dispatch_key
+    return key in func.py_kernels or has_kernel(func.name(), key)
 
 
 def _read(func: Any) -> Operation:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.causes import Guilty
     from gradwitness.judging.outcome import Settled
+    from gradwitness.judging.own_pass import OwnPasses
     from gradwitness.judging.pathology.panel import Panel
     from gradwitness.judging.records import Records
     from gradwitness.judging.sweep import SweepCheck
@@ -64,6 +65,7 @@ class Seen:
     records: Records
     panel: Panel
     guilty: Guilty
+    own_passes: OwnPasses
     steps: int
     depth: str
 
@@ -94,7 +96,7 @@ def conclusion(
         # Nothing was recorded, so there are no findings to report.
         return without_steps(tape.failures)
     # Accused functions run again here.
-    findings, trusted, told = settle(seen.findings)
+    findings, trusted, told = seen.own_passes.judged(tape, settle(seen.findings))
     interrupted = settle is unmeasured
     # The node of a forward call was not known when it ran.
     findings = [

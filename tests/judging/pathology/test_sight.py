@@ -62,6 +62,18 @@ def new_tensor_norm(w: Any) -> Any:
     return (w / norm).exp().sum()
 
 
+def detached_in_place(w: Any) -> Any:
+    norm = w.norm().detach_()
+    return (w / norm).exp().sum()
+
+
+def written_without_gradients(w: Any) -> Any:
+    norm = torch.empty((), dtype=w.dtype)
+    with torch.no_grad():
+        torch.norm(w, out=norm)
+    return (w / norm).exp().sum()
+
+
 def transport(x: Any) -> Any:
     cost = (x[:, None] - torch.tensor([0.5, 1.5])) ** 2
     f = -torch.logsumexp(-cost, 1)
@@ -69,6 +81,8 @@ def transport(x: Any) -> Any:
     return (torch.exp(potential[:, None] - cost) * cost).sum()
 
 
+# The singular vectors of a layer, from step to step.
+DIRECTIONS = (torch.ones(4), torch.ones(3))
 LEAKS: dict[Callable[[Any], Any], str] = {
     detached_norm: "detach()",
     data_norm: ".data",
@@ -78,6 +92,8 @@ LEAKS: dict[Callable[[Any], Any], str] = {
     clipped_norm: "w * factor",
     root_of_variance: "w / scale",
     new_tensor_norm: "torch.tensor(",
+    detached_in_place: "detach_()",
+    written_without_gradients: "out=norm",
     transport: "detach()",
 }
 
@@ -184,6 +200,36 @@ def truncated_in_time(model: nn.Module, x: Any, optimizer: Any) -> None:
         (state * model(x)).square().mean().backward()
 
 
+def truncated_in_place(model: nn.Module, x: Any, optimizer: Any) -> None:
+    state = torch.zeros(8, 1)
+    optimizer.zero_grad()
+    for _ in range(2):
+        state = state.detach_() + model(x + state)
+        (state * model(x)).square().mean().backward()
+
+
+def power_iteration(model: Any, x: Any, optimizer: Any) -> None:
+    optimizer.zero_grad()
+    weight = model[0].weight
+    with torch.no_grad():
+        F.normalize(weight @ DIRECTIONS[1], dim=0, out=DIRECTIONS[0])
+        F.normalize(weight.t() @ DIRECTIONS[0], dim=0, out=DIRECTIONS[1])
+    sigma = DIRECTIONS[0] @ weight @ DIRECTIONS[1]
+    loss: Any = F.linear(x, weight / sigma).square().mean()
+    loss.backward()
+
+
+def moving_average(model: Any, x: Any, optimizer: Any) -> None:
+    average = torch.zeros_like(model[0].weight)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss: Any = model(x).square().mean() + (model[0].weight - average).square().sum()
+        loss.backward()
+        with torch.no_grad():
+            average.mul_(0.9).add_(model[0].weight, alpha=0.1)
+        optimizer.step()
+
+
 def semi_gradient(model: nn.Module, x: Any, optimizer: Any) -> None:
     optimizer.zero_grad()
     target = (1 + 0.9 * model(x + 1)).detach()
@@ -258,6 +304,9 @@ def test_a_factor_of_the_same_data_or_one_number_is_noted(loss: Callable[..., An
         replaced_averages,
         metrics_and_clipping,
         truncated_in_time,
+        truncated_in_place,
+        power_iteration,
+        moving_average,
         semi_gradient,
         separate_critic,
     ],

@@ -242,7 +242,7 @@ class _Flow:
             if call.node in self._ran and name not in _SUMS:
                 yield from self._meetings(call, states)
             # A parameter, or what an update with gradients off has written, begins anew.
-            updates = bool(call.writes) and not call.grad
+            updates = bool(call.writes) and not (call.grad or self._is_new(call))
             for number in numbers - self._asked:
                 if updates or self._tape.values[number].name:
                     continue
@@ -257,6 +257,14 @@ class _Flow:
             return _State(seen, left)
         since = max((self._makers.get(n, call.id) for n in call.operands), default=call.id)
         return _State(set(), left | dict.fromkeys(seen, _Exit(call.id, way(call), since)))
+
+    def _is_new(self, call: Call) -> bool:
+        """Whether a call writes to memory that was made for it, not to what was there before."""
+        written = call.arguments[call.writes[0]]
+        maker = self._maker(written.value) if isinstance(written, Ref) else None
+        while maker is not None and maker.is_view:
+            maker = self._maker(next(iter(maker.operands), None))
+        return maker is not None and creates(maker)
 
     def _through_python(self, call: Call) -> Iterator[_State]:
         for number in self._returned.get(call.id, ()):
