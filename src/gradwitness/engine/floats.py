@@ -110,6 +110,13 @@ BY_ROUNDOFF = {unit_roundoff(name): name for name in _FORMATS}
 SHORT = {unit_roundoff(name): name for name in ("float16", "bfloat16")}
 
 
+@functools.cache
+def largest_number(unit: float) -> float:
+    """Return the largest finite number of the format with about this unit roundoff."""
+    nearest = min(BY_ROUNDOFF, key=lambda own: abs(own - unit))
+    return float(limits(BY_ROUNDOFF[nearest]).max)
+
+
 def round_to(values: NDArray[Any], name: str) -> NDArray[Any]:
     """Round the witness's numbers to the nearest of a format, ties to even; overflow gives inf.
 

@@ -171,6 +171,7 @@ class _Scan:
         self._widest = 0.0
         self._probably_widest = 0.0
         self._below_bound = True
+        self._by_probable = False
         self._squares = 0.0
         self._unusable = dict.fromkeys(_UNUSABLE, 0)
 
@@ -197,11 +198,13 @@ class _Scan:
         measured = None
         # A maximum is NaN if any number is.
         if not (np.isfinite(error.max()) and np.isfinite(bound.max())):
-            error, usable = self._judge_nonfinite(r, w, rigorous, bound, error)
-            # A NaN bound knows nothing: it allows everything, and is counted as unusable.
             shared = probable is bound
+            # A NaN bound knows nothing: it allows everything, and is counted as unusable.
             bound = np.where(np.isnan(bound), np.inf, bound)
             probable = bound if shared else np.where(np.isnan(probable), np.inf, probable)
+            if not shared:
+                bound = self._unless_overflown(r, w, error, bound, probable)
+            error, usable = self._judge_nonfinite(r, w, rigorous, bound, probable, error)
             measured = usable & np.isfinite(w)
         self._take(r, w, error, bound, probable, measured)
 
@@ -213,12 +216,31 @@ class _Scan:
         self._below_bound = self._measure(r) == 0 and self._below_bound
         self._count(r)
 
+    def _unless_overflown(
+        self,
+        r: NDArray[np.float64],
+        w: NDArray[np.float64],
+        error: NDArray[np.float64],
+        bound: NDArray[np.float64],
+        probable: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Return the probable bound of what lies within it, where overflow left no other."""
+        open_ = np.isinf(bound) & np.isfinite(probable)
+        within = open_ & (error <= probable)
+        self._by_probable = self._by_probable or bool(within.any())
+        if w.dtype.kind == "c":
+            return np.where(within, probable, bound)
+        # Beyond the format by more than rounding, which is the infinity it has to be.
+        beyond = open_ & (r == round_to(np.sign(w) * (np.abs(w) - probable), self._dtype))
+        return np.where(within | (beyond & np.isinf(r)), probable, bound)
+
     def _judge_nonfinite(
         self,
         r: NDArray[np.float64],
         w: NDArray[np.float64],
         rigorous: NDArray[np.float64] | None,
         bound: NDArray[np.float64],
+        probable: NDArray[np.float64],
         error: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the errors where not all numbers are finite, and which numbers can be judged."""
@@ -228,13 +250,10 @@ class _Scan:
         # Equal infinities, both NaN, or so large that the format overflows: no distance.
         reach = np.abs(w) + bound
         overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(self._limits.max))
-        # All terms of a sum together are no larger than its bound over the unit roundoff. Where
-        # those of one sign may have overflowed, that infinity can be what is left of the sum.
-        terms = bound / (float(self._limits.eps) / 2)
-        of_sign = (terms + np.sign(r) * w) / 2
-        overflown = np.isinf(r) & np.isfinite(w) & (of_sign >= float(self._limits.max))
+        # What overflows on the way may become anything.
+        overflown = np.isfinite(w) & np.isinf(bound)
         nan = np.isnan(r) | np.isnan(w)
-        same = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow | overflown
+        same = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow | (overflown & ~np.isfinite(r))
         error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
         # An infinity that no rounding error could undo is as good as a number.
         certain = np.isinf(w) & (True if rigorous is None else rigorous == 0) & (r == w)
@@ -242,7 +261,8 @@ class _Scan:
         certain |= overflow & np.isfinite(w) & np.isinf(least)
         unusable = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
         usable = ~unusable & np.isfinite(bound)
-        for name, where in zip(_UNUSABLE, (nan, unusable, ~usable), strict=True):
+        overflown &= np.isfinite(probable)
+        for name, where in zip(_UNUSABLE, (overflown, nan, unusable, ~usable), strict=True):
             self._unusable[name] += self._times * int(np.count_nonzero(where))
         return error, usable
 
@@ -264,7 +284,7 @@ class _Scan:
         nan = np.isnan(r) | np.isnan(w)
         unusable = ~np.isfinite(r) | unknown
         usable = ~unusable & np.isfinite(bound)
-        for name, where in zip(_UNUSABLE, (nan, unusable, ~usable), strict=True):
+        for name, where in zip(_UNUSABLE[1:], (nan, unusable, ~usable), strict=True):
             self._unusable[name] += self._times * int(np.count_nonzero(where))
         return error, usable
 
@@ -349,7 +369,7 @@ class _Scan:
         if self._refuted:
             verdict = Verdict.DISAGREES
             if not (np.isfinite(r) and np.isfinite(w)):
-                reason = f"{r} where {'a finite number' if np.isfinite(w) else w} is expected"
+                reason = f"{r} where {self._named(w)} is expected"
         elif unusable is not None:
             verdict = Verdict.INCONCLUSIVE
             reason = f"{unusable} in {self._unusable[unusable]} of {size} elements"
@@ -358,6 +378,7 @@ class _Scan:
             reason = TOO_LITTLE
         else:
             verdict = Verdict.AGREES
+            reason = PROBABLE if self._by_probable else ""
         # Both an operation and the store of its result may flush a number to zero.
         underflows = self._limits is None or detects <= 4 * float(self._limits.smallest_normal)
         relative = 0.0 if underflows else math.inf
@@ -384,6 +405,10 @@ class _Scan:
             relative_error=self._relative_error(),
         )
 
+    def _named(self, w: complex) -> str:
+        rounded = complex(w) if self._limits is None else round_to(np.asarray(w), self._dtype)
+        return "a finite number" if np.isfinite(rounded) else str(rounded)
+
     def _relative_error(self) -> float:
         if not self._refuted:
             return math.nan
@@ -393,7 +418,13 @@ class _Scan:
 
 
 _BOUNDLESS = "no finite bound"
+OVERFLOWN = "overflow on the way, which may leave anything,"
 # Why a number cannot be judged, in order of precedence.
-_UNUSABLE = ("NaN", "infinite, but a rounding error could make it finite,", _BOUNDLESS)
+_UNUSABLE = (
+    OVERFLOWN,
+    "NaN",
+    "infinite, but a rounding error could make it finite,",
+    _BOUNDLESS,
+)
 # How the reasons begin where bounds are too wide to judge numbers that are finite.
 TOO_WIDE = (TOO_LITTLE, COARSE, ALL_ZERO, _BOUNDLESS)
