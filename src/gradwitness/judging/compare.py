@@ -30,6 +30,7 @@ from gradwitness.judging.comparison import in_turn as in_turn
 from gradwitness.judging.comparison import mismatch as mismatch
 from gradwitness.judging.comparison import settled_by as settled_by
 from gradwitness.judging.comparison import unjudged as unjudged
+from gradwitness.judging.infinite import BOUNDLESS, UNUSABLE, judged_nonfinite, unless_overflown
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class _Scan:
         self._below_bound = True
         self._by_probable = False
         self._squares = 0.0
-        self._unusable = dict.fromkeys(_UNUSABLE, 0)
+        self._unusable = dict.fromkeys(UNUSABLE, 0)
 
     def begins(self, start: tuple[int, ...], shape: tuple[int, ...], times: int) -> None:
         """Begin a piece at a start index; axes that are not named start at 0."""
@@ -203,9 +204,13 @@ class _Scan:
             bound = np.where(np.isnan(bound), np.inf, bound)
             probable = bound if shared else np.where(np.isnan(probable), np.inf, probable)
             if not shared:
-                bound = self._unless_overflown(r, w, error, bound, probable)
-            error, usable = self._judge_nonfinite(r, w, rigorous, bound, probable, error)
-            measured = usable & np.isfinite(w)
+                bound, within = unless_overflown(r, w, error, bound, probable, self._dtype)
+                self._by_probable = self._by_probable or within
+            judged = judged_nonfinite(r, w, rigorous, bound, probable, self._dtype)
+            error = np.where(judged.same, 0.0, np.where(np.isnan(error), np.inf, error))
+            for name, where in judged.unusable.items():
+                self._unusable[name] += self._times * int(np.count_nonzero(where))
+            measured = ~judged.unusable[BOUNDLESS] & np.isfinite(w)
         self._take(r, w, error, bound, probable, measured)
 
     def equal(self, r: NDArray[np.float64]) -> None:
@@ -215,78 +220,6 @@ class _Scan:
             self._worst_index = self._index_of(0)
         self._below_bound = self._measure(r) == 0 and self._below_bound
         self._count(r)
-
-    def _unless_overflown(
-        self,
-        r: NDArray[np.float64],
-        w: NDArray[np.float64],
-        error: NDArray[np.float64],
-        bound: NDArray[np.float64],
-        probable: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Return the probable bound of what lies within it, where overflow left no other."""
-        open_ = np.isinf(bound) & np.isfinite(probable)
-        within = open_ & (error <= probable)
-        self._by_probable = self._by_probable or bool(within.any())
-        if w.dtype.kind == "c":
-            return np.where(within, probable, bound)
-        # Beyond the format by more than rounding, which is the infinity it has to be.
-        beyond = open_ & (r == round_to(np.sign(w) * (np.abs(w) - probable), self._dtype))
-        return np.where(within | (beyond & np.isinf(r)), probable, bound)
-
-    def _judge_nonfinite(
-        self,
-        r: NDArray[np.float64],
-        w: NDArray[np.float64],
-        rigorous: NDArray[np.float64] | None,
-        bound: NDArray[np.float64],
-        probable: NDArray[np.float64],
-        error: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Return the errors where not all numbers are finite, and which numbers can be judged."""
-        assert self._limits is not None  # noqa: S101 (only integers have none)
-        if w.dtype.kind == "c":
-            return self._judge_nonfinite_complex(r, w, bound, error)
-        # Equal infinities, both NaN, or so large that the format overflows: no distance.
-        reach = np.abs(w) + bound
-        overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(self._limits.max))
-        # What overflows on the way may become anything.
-        overflown = np.isfinite(w) & np.isinf(bound)
-        nan = np.isnan(r) | np.isnan(w)
-        same = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow | (overflown & ~np.isfinite(r))
-        error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
-        # An infinity that no rounding error could undo is as good as a number.
-        certain = np.isinf(w) & (True if rigorous is None else rigorous == 0) & (r == w)
-        least = round_to(np.abs(w) - bound, self._dtype)
-        certain |= overflow & np.isfinite(w) & np.isinf(least)
-        unusable = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
-        usable = ~unusable & np.isfinite(bound)
-        overflown &= np.isfinite(probable)
-        for name, where in zip(_UNUSABLE, (overflown, nan, unusable, ~usable), strict=True):
-            self._unusable[name] += self._times * int(np.count_nonzero(where))
-        return error, usable
-
-    def _judge_nonfinite_complex(
-        self,
-        r: NDArray[Any],
-        w: NDArray[Any],
-        bound: NDArray[np.float64],
-        error: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Do the same for complex numbers, whose infinities are never certain.
-
-        What happens to the other part differs between programs.
-        """
-        assert self._limits is not None  # noqa: S101 (only integers have none)
-        unknown = ~np.isfinite(w)
-        overflow = ~np.isfinite(r) & (np.abs(w) + bound >= float(self._limits.max))
-        error = np.where(unknown | overflow, 0.0, np.where(np.isnan(error), np.inf, error))
-        nan = np.isnan(r) | np.isnan(w)
-        unusable = ~np.isfinite(r) | unknown
-        usable = ~unusable & np.isfinite(bound)
-        for name, where in zip(_UNUSABLE[1:], (nan, unusable, ~usable), strict=True):
-            self._unusable[name] += self._times * int(np.count_nonzero(where))
-        return error, usable
 
     def exactly(self, recorded: NDArray[Any], value: NDArray[Any]) -> None:
         """Compare integers or booleans: equal or not."""
@@ -365,7 +298,7 @@ class _Scan:
         lost = self._widest and self._widest * own_share(self.arithmetic)
         detects = 2 * self._widest
         reason = ""
-        unusable = next((name for name in _UNUSABLE if self._unusable[name]), None)
+        unusable = next((name for name in UNUSABLE if self._unusable[name]), None)
         if self._refuted:
             verdict = Verdict.DISAGREES
             if not (np.isfinite(r) and np.isfinite(w)):
@@ -417,14 +350,5 @@ class _Scan:
         return self._farthest / self._largest if measurable else math.inf
 
 
-_BOUNDLESS = "no finite bound"
-OVERFLOWN = "overflow on the way, which may leave anything,"
-# Why a number cannot be judged, in order of precedence.
-_UNUSABLE = (
-    OVERFLOWN,
-    "NaN",
-    "infinite, but a rounding error could make it finite,",
-    _BOUNDLESS,
-)
 # How the reasons begin where bounds are too wide to judge numbers that are finite.
-TOO_WIDE = (TOO_LITTLE, COARSE, ALL_ZERO, _BOUNDLESS)
+TOO_WIDE = (TOO_LITTLE, COARSE, ALL_ZERO, BOUNDLESS)
