@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, largest_number, unit_roundoff
+from gradwitness.engine.floats import Arithmetic, first_infinite, unit_roundoff
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -129,12 +129,32 @@ def test_an_exact_number_does_not_overflow() -> None:
     assert np.isinf((x * 2).rigorous[0])
 
 
-@pytest.mark.parametrize(("dtype", "largest"), LARGEST.items())
-def test_the_largest_number_of_a_format_is_told_by_its_roundoff(dtype: str, largest: float) -> None:
+@pytest.mark.parametrize("dtype", LARGEST)
+def test_a_mask_of_the_lowest_number_does_not_overflow(dtype: str) -> None:
+    arithmetic = Arithmetic.stepwise(dtype)
+    low: Any = Bounded(np.array([-LARGEST[dtype], 0.0, 1.0]), arithmetic)
+    scores = low + Bounded(np.array([-3.0, 0.5, 2.0]), arithmetic)
+    assert np.isfinite(scores.rigorous).all()
+    e: Any = np.exp(scores - 3.0)
+    assert np.isfinite((e / np.sum(e)).rigorous).all()
+    # One step more than the lowest number, and it is rounded to infinity.
+    step = LARGEST[dtype] * unit_roundoff(dtype)
+    assert np.isinf((low - Bounded(np.array(step), arithmetic)).rigorous[0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "beyond"),
+    [
+        ("float32", 2.0**128 - 2.0**103),
+        ("bfloat16", 2.0**128 - 2.0**119),
+        ("float16", 65520.0),
+    ],
+)
+def test_the_end_of_a_format_is_told_by_its_roundoff(dtype: str, beyond: float) -> None:
     own = unit_roundoff(dtype)
-    for unit in (own, Arithmetic.stepwise(dtype).unit, own + unit_roundoff("float32")):
-        if unit < 1.5 * own:
-            assert largest_number(unit) == largest
+    for unit in (own, Arithmetic.stepwise(dtype).unit, own + 2.0**-25):
+        assert first_infinite(unit) == beyond
+    assert first_infinite(2.0**-53) == np.inf
 
 
 def test_what_an_infinity_on_the_way_makes_0_is_in_doubt() -> None:

@@ -111,10 +111,14 @@ SHORT = {unit_roundoff(name): name for name in ("float16", "bfloat16")}
 
 
 @functools.cache
-def largest_number(unit: float) -> float:
-    """Return the largest finite number of the format with about this unit roundoff."""
-    nearest = min(BY_ROUNDOFF, key=lambda own: abs(own - unit))
-    return float(limits(BY_ROUNDOFF[nearest]).max)
+def first_infinite(unit: float) -> float:
+    """Return from where on the format with about this unit roundoff rounds to infinity.
+
+    That is half a step beyond its largest number; for float64 infinity.
+    """
+    own = min(BY_ROUNDOFF, key=lambda other: abs(other - unit))
+    largest = float(limits(BY_ROUNDOFF[own]).max)
+    return largest + own * 2.0 ** (math.frexp(largest)[1] - 1)
 
 
 def round_to(values: NDArray[Any], name: str) -> NDArray[Any]:

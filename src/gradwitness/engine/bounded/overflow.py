@@ -1,22 +1,28 @@
 """Overflow on the way: where a format may have run out of numbers that float64 has.
 
-A computed number of which the value and its error together exceed the largest finite one may be
+A computed number that may lie half a step or more beyond the largest one of its format may be
 infinite in the other arithmetic, and what is made of it anything: NaN, or 0. So its rigorous bound
 is infinite. The probable one takes it that nothing overflowed, which torch's kernels may well avoid
 (16-bit numbers in float32): numbers within that are right.
+
+A few roundings are taken not to carry a number over the end: where a mask holds the format's lowest
+number, scores less their maximum lie there, and would all be in doubt.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gradwitness.engine.floats import largest_number
+from gradwitness.engine.floats import first_infinite
 
 if TYPE_CHECKING:
     from gradwitness.engine.bounded.infinities import Error, Plain
     from gradwitness.engine.floats import Arithmetic
+
+
+_FEW = 8
 
 
 class Partial(NamedTuple):
@@ -33,9 +39,9 @@ def is_large(
 
     In one pass: each rounding has added a unit of what it rounds to the error.
     """
-    limit = largest_number(arithmetic.unit)
+    limit = first_infinite(arithmetic.unit)
     if partial is not None:
-        limit = min(limit, largest_number(partial.unit))
+        limit = min(limit, first_infinite(partial.unit))
     if rounds and error is not None:
         return not error.max(initial=0.0) < limit * min(arithmetic.unit, arithmetic.accumulate)
     size = value if value.dtype.kind != "c" else np.abs(value)
@@ -47,8 +53,13 @@ def overflowing(
 ) -> Error:
     """Return a rigorous bound, infinite where a finite number may have overflowed."""
     past = 0.0 if error is None else error
-    beyond = np.abs(value) + past > largest_number(arithmetic.unit)
+    size = np.abs(value)
+    beyond = _beyond(size, past, arithmetic.unit)
     if partial is not None:
-        beyond |= partial.sizes + past > largest_number(partial.unit)
+        beyond |= _beyond(partial.sizes, past, partial.unit)
     beyond &= np.isfinite(value)
     return np.where(beyond, np.inf, past) if beyond.any() else error
+
+
+def _beyond(size: Plain, error: Any, unit: float) -> Any:
+    return size + np.maximum(error - _FEW * unit * size, 0.0) >= first_infinite(unit)
