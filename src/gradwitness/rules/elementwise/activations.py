@@ -60,8 +60,8 @@ def _(
     if in_place:
         # All that is left is the rounded result, which is near -alpha * scale far below zero.
         return where(y > 0, g * scale, g * input_scale * (y + alpha * scale))
-    low = input_scale * (alpha * scale) * np.exp(input_scale * np.minimum(x, 0))
-    return where(x > 0, g * scale, g * low)
+    low = np.exp(input_scale * np.minimum(x, 0))
+    return where(x > 0, g * scale, g * input_scale * (alpha * scale) * low)
 
 
 def _single(number: Any) -> Any:
