@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +12,15 @@ from gradwitness.capture.backward_steps import BackwardSteps
 from gradwitness.capture.convolutions import CONVOLUTIONS, adds_in_parts
 from gradwitness.capture.drafts import CallDraft
 from gradwitness.capture.engine_modes import are_others_on, below
+from gradwitness.capture.higher_order import is_higher_order, run_unseen
 from gradwitness.capture.mode import Mode
 from gradwitness.capture.ranks import Arrivals, filled
 from gradwitness.capture.schemas import is_composite, operation, undeclared_writes
 from gradwitness.capture.source import (
-    ENGINE,
+    called_by_engine,
     instruction,
     is_custom,
     is_innermost_function,
-    is_skipped,
     tensors_in,
 )
 from gradwitness.capture.tracing import TRACED, unseen_by_tracer
@@ -30,7 +29,6 @@ from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import FrameType
 
     from gradwitness.capture.border import Border
     from gradwitness.capture.observer import Audience
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from gradwitness.capture.values import ValueStore
 
 
+_OPERATION = torch._ops.OpOverload
 _SUM = torch.ops.aten.sum.dim_IntList
 _DETACH = torch.ops.aten.detach.default
 # Excluded when the program itself detaches, but for ``.data``.
@@ -50,8 +49,6 @@ _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage,
     torch.ops.aten.set_.source_Storage_storage_offset,
 )
-# What runs the backward of a custom function, which may be torch's own.
-_BACKWARD = torch.autograd.function.BackwardCFunction.apply.__code__
 # What is written down as it is.
 _ATOMS = {bool, int, float, complex, str}
 
@@ -96,6 +93,9 @@ class DispatchRecorder(Mode):
         The reader resets it.
     """
 
+    # Torch hands those to no mode that does not say so.
+    supports_higher_order_operators = True
+
     def __init__(
         self,
         values: ValueStore,
@@ -125,8 +125,7 @@ class DispatchRecorder(Mode):
         self._needed: list[int] = []
         # How many functions of torch the program has called, as far as a function mode sees.
         self.functions = 0
-        # What the program ran when the last operation was written down.
-        self._running: object = None
+        self._running: object = None  # when the last operation was written down
         # By operation, number of arguments, and number of results.
         self._uses: dict[tuple[str, int, int], Uses] = {}
 
@@ -192,25 +191,41 @@ class DispatchRecorder(Mode):
 
     def tells(self, op: str, tensor: Argument, *made: int, alone: bool = False) -> None:
         """Write down what no dispatch mode is told of."""
-        self.add(
-            CallDraft(
-                op=op,
-                arguments={"self": tensor},
-                outputs=made,
-                writes=(),
-                is_view=bool(made),
-                # Outside of custom functions it belongs to no node.
-                sequence=-1 if alone else torch._C._autograd._get_sequence_nr() - 1,
-                grad_enabled=bool(made) and torch.is_grad_enabled(),
-                backward_of=None,
-                source=self._trail.here(),
-            ),
-            references(tensor),
-            closed=alone,
+        graded = bool(made) and torch.is_grad_enabled()
+        draft = self._told(op, {"self": tensor}, made, graded=graded)
+        draft.is_view = bool(made)
+        if alone:
+            # Outside of custom functions it belongs to no node.
+            draft.sequence = -1
+        self.add(draft, references(tensor), closed=alone)
+
+    def stands_for(self, op: str, operands: Sequence[int], made: Sequence[int]) -> None:
+        """Write down one call for operations that no mode was told of."""
+        arguments: dict[str, Argument] = {"operands": tuple(map(Ref, operands))}
+        draft = self._told(op, arguments, made, graded=torch.is_grad_enabled())
+        draft.backward_of = torch._C._current_autograd_node()
+        self.add(draft, operands)
+
+    def _told(
+        self, op: str, arguments: dict[str, Argument], made: Sequence[int], *, graded: bool
+    ) -> CallDraft:
+        return CallDraft(
+            op=op,
+            arguments=arguments,
+            outputs=tuple(made),
+            writes=(),
+            is_view=False,
+            sequence=torch._C._autograd._get_sequence_nr() - 1,
+            grad_enabled=graded,
+            backward_of=None,
+            source=self._trail.here(),
         )
 
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if type(func) is not _OPERATION and is_higher_order(func):
+            # The function mode is off.
+            return run_unseen(func, args, kwargs, self._values, self, self._border)
         if torch.is_inference_mode_enabled():
             # In inference mode torch does not decompose composite operations: do it here, where no
             # other mode sees it.
@@ -243,7 +258,7 @@ class DispatchRecorder(Mode):
         # or in the forward of a custom function that is applied there.
         applied = not graded and (node is None or is_innermost_function())
         recorded = applied or graded or (known.is_collective and _is_custom_backward(node))
-        if func is _SUM and node is not None and _called_by_engine():
+        if func is _SUM and node is not None and called_by_engine():
             self.summed = True
         if func is _DETACH and self._saves(args[0]):
             self._free_judged()
@@ -383,16 +398,3 @@ def _is_custom_backward(node: Any) -> bool:
 def _unpacking_hooks() -> Any:
     """Return the hooks that torch puts on the tensors that it saves now, if there are any."""
     return torch._C._autograd._top_saved_tensors_default_hooks(True)
-
-
-def _called_by_engine() -> bool:
-    """Whether autograd itself called an operation, not the program's code."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code is not ENGINE:
-        if frame.f_code is _BACKWARD:
-            return False
-        if not is_skipped(frame.f_code.co_filename):
-            return False
-        frame = frame.f_back
-    # Torch runs deep passes within passes on threads of its own, which begin with the node.
-    return True
