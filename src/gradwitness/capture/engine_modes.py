@@ -56,7 +56,7 @@ def are_others_on() -> bool:
     return any(not (isinstance(mode, Mode) or _is_compiler_s(mode)) for mode in modes)
 
 
-def is_on(mode: Mode) -> bool:
+def is_on(mode: object) -> bool:
     """Whether a mode is on the thread's stack."""
     return any(other is mode for other in _get_current_dispatch_mode_stack())
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.utils._pytree as pytree
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from gradwitness.capture.border import Border
-    from gradwitness.capture.dispatch import DispatchRecorder
     from gradwitness.capture.values import ValueStore
 
 _KERNEL = torch._C.DispatchKey.CompositeExplicitAutograd
@@ -45,38 +44,45 @@ def is_higher_order(func: Any) -> bool:
     return isinstance(func, HigherOrderOperator) and _KERNEL in func.py_kernels
 
 
+class Writes(Protocol):
+    """The dispatch mode that writes calls down."""
+
+    def stands_for(self, op: str, operands: Sequence[int], made: Sequence[int]) -> None:
+        """Write down one call for what ran."""
+
+
 def run_unseen(
     func: Any,
     args: Any,
     kwargs: Any,
     values: ValueStore,
-    dispatch: DispatchRecorder,
+    mode: Writes,
     border: Border,
 ) -> Any:
     """Run an operator out of this package's sight, and write down one call for it."""
     operands = border.take(lambda: [*map(values.of, _tensors_in((args, kwargs)))])
     wrapper = _wrapper_around(func)
     # Under a mode of the program's torch does not compile; below autograd it has done so.
-    if wrapper is None or are_others_on() or not is_on(dispatch):
+    if wrapper is None or are_others_on() or not is_on(mode):
         with _no_modes():
             result = func(*args, **kwargs)
     else:
         # What this package does here is not to be compiled.
         run: Any = torch.compiler.disable(_compiled)  # type: ignore[no-untyped-call]
         result = run(wrapper)
-    border.take(lambda: _write_down(func, operands or [], result, values, dispatch))
+    border.take(lambda: _write_down(func, operands or [], result, values, mode))
     return result
 
 
 def _write_down(
-    func: Any, operands: Sequence[int], result: Any, values: ValueStore, dispatch: DispatchRecorder
+    func: Any, operands: Sequence[int], result: Any, values: ValueStore, mode: Writes
 ) -> None:
     made = []
     for tensor in _tensors_in(result):
         made.append(values.made(tensor))
         # It has its history already, and may be gone when a pass meets its node.
         values.histories.add(tensor, made[-1])
-    dispatch.stands_for(f"{HIGHER_ORDER}{func.name()}", operands, made)
+    mode.stands_for(f"{HIGHER_ORDER}{func.name()}", operands, made)
 
 
 def _tensors_in(argument: Any) -> Iterator[torch.Tensor]:
