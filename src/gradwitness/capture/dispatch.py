@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradwitness.capture.applications import Applications
+from gradwitness.capture.arrays import are_shapes
 from gradwitness.capture.backward_steps import BackwardSteps
 from gradwitness.capture.convolutions import CONVOLUTIONS, adds_in_parts
 from gradwitness.capture.drafts import CallDraft
-from gradwitness.capture.engine_modes import are_others_on, below
+from gradwitness.capture.engine_modes import are_others_on, below, is_faked
 from gradwitness.capture.higher_order import is_higher_order, run_unseen
 from gradwitness.capture.mode import Mode
 from gradwitness.capture.ranks import Arrivals, filled
@@ -123,11 +124,9 @@ class DispatchRecorder(Mode):
         self.read: set[Any] = set()
         # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
-        # How many functions of torch the program has called, as far as a function mode sees.
-        self.functions = 0
+        self.functions = 0  # that the program has called, as far as a function mode sees
         self._running: object = None  # when the last operation was written down
-        # By operation, number of arguments, and number of results.
-        self._uses: dict[tuple[str, int, int], Uses] = {}
+        self._uses: dict[tuple[str, int, int], Uses] = {}  # by operation, arguments, results
 
     def add(self, draft: CallDraft, operands: Iterable[int], *, closed: bool = False) -> int:
         """Write a call down, hold its values for its possible node, and tell the observer.
@@ -237,7 +236,8 @@ class DispatchRecorder(Mode):
             if parts is not NotImplemented:
                 return parts
         border = self._border
-        begun = None if border.failures else border.attempt(self._before, func, args, kwargs)
+        passed = border.failures or is_faked()
+        begun = None if passed else border.attempt(self._before, func, args, kwargs)
         if func is _DETACH and TRACED() is not None:
             # Only a mode is told how ``.data`` is made.
             with unseen_by_tracer():
@@ -299,10 +299,10 @@ class DispatchRecorder(Mode):
 
     def _write(self, begun: _Begun, result: Any) -> None:
         known, arguments, targets = begun.operation, begun.arguments, begun.targets
-        if known.func in _FROM_STORAGE:
-            # Data from outside: from a DataLoader's worker.
-            return
         values, results = self._values, _results(begun, result)
+        if known.func in _FROM_STORAGE or are_shapes(results):
+            # Data from a DataLoader's worker; or no numbers, which nothing can be made of.
+            return
         outputs = tuple([None if t is None else values.made(t) for t in results])
         if not known.is_collective and outputs.count(None) == len(outputs):
             # No result to check: `item()`, a profiler's mark.

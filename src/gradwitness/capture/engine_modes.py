@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch._C import _pop_torch_dispatch_stack, _push_on_torch_dispatch_stack
 from torch.overrides import _get_current_function_mode_stack, _push_mode
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch.overrides import TorchFunctionMode
+
+
+# Torch's types leave these out.
+_TORCH: Any = torch._C
+_MODE_OF, _FAKED = _TORCH._get_dispatch_mode, _TORCH._TorchDispatchModeKey.FAKE
 
 
 def enter(mode: TorchFunctionMode) -> None:
@@ -54,6 +60,11 @@ def are_others_on() -> bool:
     """Whether a dispatch mode of the program's is on the thread's stack."""
     modes = _get_current_dispatch_mode_stack()
     return any(not (isinstance(mode, Mode) or _is_compiler_s(mode)) for mode in modes)
+
+
+def is_faked() -> bool:
+    """Whether a mode is on under which operations compute shapes, and no numbers."""
+    return _MODE_OF(_FAKED) is not None
 
 
 def is_on(mode: object) -> bool:
