@@ -128,3 +128,12 @@ class _Attention(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_can_learn(make: Callable[[], nn.Module], dtype: torch.dtype) -> None:
     assert KIND not in kinds(watched(make, dtype).report.notes)
+
+
+@pytest.mark.parametrize("beside", [[1.0], []], ids=["and one that is known", "alone"])
+def test_a_gradient_that_is_not_known_is_not_zero(beside: list[float]) -> None:
+    # A rule that stands for what was not recorded: of 0 it computes NaN.
+    w = torch.tensor([*beside, 0.0], requires_grad=True)
+    with gw.watch(names={"w": w}) as witness:
+        F.rrelu(w, training=True).sum().backward()
+    assert KIND not in kinds(witness.report.notes)
