@@ -21,6 +21,7 @@ from gradwitness.capture.source import (
     called_by_engine,
     instruction,
     is_custom,
+    is_custom_backward,
     is_innermost_function,
     tensors_in,
 )
@@ -257,7 +258,7 @@ class DispatchRecorder(Mode):
         # Operations inside a backward pass count only if they are themselves differentiable: alone,
         # or in the forward of a custom function that is applied there.
         applied = not graded and (node is None or is_innermost_function())
-        recorded = applied or graded or (known.is_collective and _is_custom_backward(node))
+        recorded = applied or graded or (known.is_collective and is_custom_backward(node))
         if func is _SUM and node is not None and called_by_engine():
             self.summed = True
         if func is _DETACH and self._saves(args[0]):
@@ -303,6 +304,8 @@ class DispatchRecorder(Mode):
         if known.func in _FROM_STORAGE or are_shapes(results):
             # Data from a DataLoader's worker; or no numbers, which nothing can be made of.
             return
+        if known.drawn and begun.live is not None:
+            arguments[known.drawn] = self._operand(begun, begun.live[known.drawn])
         outputs = tuple([None if t is None else values.made(t) for t in results])
         if not known.is_collective and outputs.count(None) == len(outputs):
             # No result to check: `item()`, a profiler's mark.
@@ -388,11 +391,6 @@ def _results(begun: _Begun, result: Any) -> list[torch.Tensor | None]:
     if result is None or (begun.operation.is_collective and begun.targets):
         return [*begun.targets]
     return [result] if isinstance(result, torch.Tensor) else [*tensors_in(result, keep_none=True)]
-
-
-def _is_custom_backward(node: Any) -> bool:
-    """Whether a custom function's backward runs: no record shows its talk to other processes."""
-    return isinstance(node, torch.autograd.function.BackwardCFunction)
 
 
 def _unpacking_hooks() -> Any:

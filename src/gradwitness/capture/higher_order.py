@@ -160,4 +160,5 @@ def _no_hooks() -> Iterator[None]:
 
 
 def _is_ours(made: Any) -> bool:
-    return made.__module__.partition(".")[0] == __package__.partition(".")[0]
+    module: str = made.__module__
+    return module.partition(".")[0] == __name__.partition(".")[0]

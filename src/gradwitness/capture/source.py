@@ -127,6 +127,11 @@ def is_custom(node: Any) -> bool:
     return not getattr(function, "__module__", "torch.").startswith("torch.")
 
 
+def is_custom_backward(node: Any) -> bool:
+    """Whether a custom function's backward runs: no record shows its talk to other processes."""
+    return isinstance(node, torch.autograd.function.BackwardCFunction)
+
+
 def tensors_in(argument: Any, *, keep_none: bool = False) -> Iterator[Any]:
     """Yield the tensors of an argument or result, which may be a list of them."""
     if isinstance(argument, torch.Tensor) or (argument is None and keep_none):
