@@ -28,6 +28,9 @@ pytestmark = [
     for text in ("flex_attention called without", "The .grad attribute", ".torch.jit.script_method")
 ]
 X = torch.linspace(0.5, 2, 3)
+# Torch has no types for the first, and wrong ones for the second.
+LOOP: Any = while_loop
+MAP: Any = mapped
 
 
 class Layers(nn.Module):
@@ -63,7 +66,7 @@ def of_modules(layers: Layers) -> Any:
 
 def looped(layers: Layers) -> Any:
     begun = (torch.tensor(0), layers.w * 1)
-    return while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * layers.w), begun)[1]
+    return LOOP(lambda i, _: i < 3, lambda i, y: (i + 1, y * layers.w), begun)[1]
 
 
 def scanned(layers: Layers) -> Any:
@@ -73,7 +76,7 @@ def scanned(layers: Layers) -> Any:
 
 
 def of_rows(layers: Layers) -> Any:
-    return mapped(lambda x, w: x * w, torch.ones(4, 3), layers.w)
+    return MAP(lambda x, w: x * w, torch.ones(4, 3), layers.w)
 
 
 def in_a_checkpoint(layers: Layers) -> Any:
@@ -87,7 +90,7 @@ def without_gradients(layers: Layers) -> Any:
 def looped_without_gradients(layers: Layers) -> Any:
     with torch.no_grad():
         begun = (torch.tensor(0), X)
-        return while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * 2), begun)[1] * layers.w
+        return LOOP(lambda i, _: i < 3, lambda i, y: (i + 1, y * 2), begun)[1] * layers.w
 
 
 def attention(layers: Layers) -> Any:
@@ -186,7 +189,8 @@ def test_a_generic_scan_is_computed_by_operations_that_are_judged() -> None:
     layers = Layers()
     with gw.watch(layers) as witness:
         rows = layers.w.expand(4, 3) * 1.0
-        associative_scan(lambda a, b: a * b, rows, 0, combine_mode="generic").sum().backward()
+        products: Any = associative_scan(lambda a, b: a * b, rows, 0, combine_mode="generic")
+        products.sum().backward()
     assert witness.verdict.value == "AGREES"
     # d/dw of w + w^2 + w^3 + w^4.
     w = layers.w.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MethodWrapperType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -151,7 +152,7 @@ _DETACH = torch.Tensor.detach_
 # What torch's functions are, but for its operators; to ask a type is quick.
 _FUNCTIONS = {
     *map(type, (torch.sin, torch.Tensor.sin, torch.Tensor.backward)),
-    type(torch.Tensor.grad.__get__),  # type: ignore[attr-defined]
+    MethodWrapperType,
     torch._ops.OpOverload,
     torch._ops.OpOverloadPacket,
 }

@@ -136,7 +136,8 @@ def test_what_can_learn(make: Callable[[], nn.Module], dtype: torch.dtype) -> No
 def test_a_gradient_that_is_not_known_is_not_zero(beside: list[float]) -> None:
     w = torch.tensor([*beside, 0.0], requires_grad=True)
     with gw.watch(names={"w": w}) as witness:
-        F.rrelu(w, training=True).sum().backward()
+        loss: Any = F.rrelu(w, training=True).sum()
+        loss.backward()
     # As if the slopes that were drawn had not been recorded.
     call = next(c for c in witness.tape.calls if "rrelu" in c.op)
     noise: Any = call.arguments["noise"]
