@@ -49,6 +49,11 @@ class ProcessWide(ABC):
             if not self._blocks:
                 self._restore()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether any block holds it."""
+        return self._blocks > 0
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Set it for a while, if that is possible."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MethodWrapperType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,9 @@ from torch.overrides import TorchFunctionMode
 from gradwitness.capture.balance import ASSIGNMENTS
 from gradwitness.capture.context import Context
 from gradwitness.capture.dropped import Dropped
+from gradwitness.capture.engine_modes import is_traced
 from gradwitness.capture.entries import ENTRIES
+from gradwitness.capture.higher_order import is_higher_order, run_unseen
 from gradwitness.capture.passes import SweepDraft
 from gradwitness.capture.tracing import TRACED, plainly
 from gradwitness.tape import Ref
@@ -54,10 +57,14 @@ class BackwardRecorder(TorchFunctionMode):
     def _called(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self._context.dispatch.functions += 1
-        if func not in _LOOKED_AT:
-            return func(*args, **kwargs)
         border = self._context.border
-        entry = ENTRIES.get(func)
+        if func not in _LOOKED_AT:
+            if type(func) in _FUNCTIONS or not is_higher_order(func):
+                return func(*args, **kwargs)
+            context = self._context
+            return run_unseen(func, args, kwargs, context.values, context.dispatch, border)
+        # Under a mode of torch's compiler a pass computes no numbers.
+        entry = None if is_traced() else ENTRIES.get(func)
         if entry is None:
             way = _WAYS_OUT.get(func)
             if way is not None and args and isinstance(args[0], torch.Tensor):
@@ -141,6 +148,14 @@ _WAYS_OUT: dict[Any, str] = {
 }
 
 _DETACH = torch.Tensor.detach_
+
+# What torch's functions are, but for its operators; to ask a type is quick.
+_FUNCTIONS = {
+    *map(type, (torch.sin, torch.Tensor.sin, torch.Tensor.backward)),
+    MethodWrapperType,
+    torch._ops.OpOverload,
+    torch._ops.OpOverloadPacket,
+}
 
 # All that the mode does not just run.
 _LOOKED_AT = {*ENTRIES, *_WAYS_OUT, *ASSIGNMENTS, torch.Tensor.register_hook, _DETACH}

@@ -12,7 +12,7 @@ from gradwitness.capture.engine_modes import Aside, enter
 from gradwitness.capture.engine_run import EngineRun
 from gradwitness.capture.entries import Request, edge_of
 from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
-from gradwitness.capture.source import tensors_in
+from gradwitness.capture.source import is_custom, tensors_in
 from gradwitness.capture.visits import Visit
 from gradwitness.tape import AFTERWARDS, Edge, Kind, LeafUpdate, NodeRun, Sweep
 
@@ -326,8 +326,8 @@ class SweepDraft:
             outgoing,
             # A gradient becomes the leaf's own, which the program's hooks may change.
             () if leaf else self._changed(number, arrived),
-            # Built-in nodes rely on autograd to undo their broadcasting.
-            summed=dispatch.summed and custom,
+            # Built-in nodes, and torch's own functions, rely on autograd to undo broadcasting.
+            summed=dispatch.summed and is_custom(draft.alive),
             after=len(dispatch.calls),
             seen=number not in self._alone,
             steps=dispatch.steps.end(number, gradients) if custom else (),

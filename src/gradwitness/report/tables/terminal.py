@@ -72,7 +72,7 @@ def summary(report: Report, tape: Tape) -> RenderableType:
     else:
         why = "a backward pass began, but produced none" if tape.sweeps else "nothing ran backward"
         parts.append(Text(f"No gradient was recorded: {why}."))
-        if not tape.calls:
+        if not tape.calls and tape.ended is None:
             parts.append(Text("No operation was recorded either: other threads are not watched."))
     if report.wrong:
         names = Names(tape)
