@@ -81,6 +81,22 @@ def transport(x: Any) -> Any:
     return (torch.exp(potential[:, None] - cost) * cost).sum()
 
 
+def scaled_by_largest(w: Any) -> Any:
+    largest = w.detach().amax()
+    return (w / largest).exp().sum()
+
+
+def scaled_by_groups(w: Any) -> Any:
+    largest = torch.zeros(2).scatter_reduce(0, GROUPS, w.detach(), "amax", include_self=False)
+    return (w / largest[GROUPS]).exp().sum()
+
+
+def shifted_by_means(w: Any) -> Any:
+    means = torch.zeros(2).scatter_reduce(0, GROUPS, w.detach(), "mean", include_self=False)
+    return (w - means[GROUPS]).exp().sum()
+
+
+GROUPS = torch.tensor([0, 1, 1])
 # The singular vectors of a layer, from step to step.
 DIRECTIONS = (torch.ones(4), torch.ones(3))
 LEAKS: dict[Callable[[Any], Any], str] = {
@@ -95,6 +111,9 @@ LEAKS: dict[Callable[[Any], Any], str] = {
     detached_in_place: "detach_()",
     written_without_gradients: "out=norm",
     transport: "detach()",
+    scaled_by_largest: "detach()",
+    scaled_by_groups: "detach()",
+    shifted_by_means: "detach()",
 }
 
 
@@ -128,6 +147,27 @@ def shifted_softmax(x: Any) -> Any:
     return (weights / weights.sum()).square().sum() + weights.sum().log() + largest
 
 
+def softmax_of_groups(x: Any) -> Any:
+    largest = torch.zeros(2).scatter_reduce(0, GROUPS, x.detach(), "amax", include_self=False)
+    weights = (x - largest[GROUPS]).exp()
+    sums = torch.zeros(2).index_add(0, GROUPS, weights)
+    again = torch.full((2,), -9.0).index_reduce_(0, GROUPS, x.detach(), "amax")
+    others = (x - again.clamp(min=-8).index_select(0, GROUPS)).exp()
+    total = torch.zeros(2).index_add(0, GROUPS, others).gather(0, GROUPS)
+    return (weights / sums[GROUPS]).square().sum() + (others / total).square().sum()
+
+
+def softmax_block_by_block(x: Any) -> Any:
+    largest, total, result = torch.tensor([-1e9]), torch.zeros(1), torch.zeros(1)
+    for block, value in ((x[:2], 2.0), (x[2:], 3.0)):
+        following = torch.maximum(largest, block.detach().amax(0, keepdim=True))
+        weights, scale = (block - following).exp(), (largest - following).exp()
+        total = total * scale + weights.sum(0, keepdim=True)
+        result = result * scale + (weights * value).sum(0, keepdim=True)
+        largest = following
+    return (result / total).square().sum() + (largest + total.log()).sum()
+
+
 def masked(x: Any) -> Any:
     return (x * (x.detach() > 0).float() * torch.ones_like(x)).exp().sum()
 
@@ -147,8 +187,18 @@ def sum_of_losses(x: Any) -> Any:
 
 @pytest.mark.parametrize(
     "function",
-    [straight_through, shifted_softmax, masked, scaled, with_constants_of_its_own, sum_of_losses],
+    [
+        straight_through,
+        shifted_softmax,
+        softmax_of_groups,
+        softmax_block_by_block,
+        masked,
+        scaled,
+        with_constants_of_its_own,
+        sum_of_losses,
+    ],
 )
+@pytest.mark.filterwarnings("ignore:index_reduce")
 def test_what_costs_no_gradient_is_not_noted(function: Callable[[Any], Any]) -> None:
     assert notes_of(function, leaf(0.25, -1.5, 3.0)) == ()
 

@@ -8,7 +8,6 @@ products, quotients or differences then lacks a term.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +21,7 @@ from gradwitness.judging.between_inputs import BETWEEN
 from gradwitness.judging.graph_queries import behind
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
+from gradwitness.judging.pathology.shifts import SUMS, rescales, shifts, sum_terms
 from gradwitness.judging.sight import (
     creates,
     inner_calls,
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 KIND = "numbers leave autograd's sight"
 _WAYS = {"detach()": "detach() or .data"}
-_SUMS = {"aten.add": 1, "aten.sub": -1}
 # Losses of a prediction and a target.
 LOSSES = frozenset(
     f"aten.{n}"
@@ -58,8 +57,6 @@ LOSSES = frozenset(
         "smooth_l1_loss",
     )
 )
-# Taken from each number, or added again: what is made of them does not depend on it.
-_SHIFTS = ("aten.amax", "aten.max")
 # A singular value is stationary in its vectors: products with these need no gradient of them.
 _PRODUCTS = frozenset(f"aten.{name}" for name in ("mv", "mm", "dot", "vdot", "bmm", "addmv"))
 _OF_TWO = _PRODUCTS | {"aten.mul"}
@@ -67,8 +64,6 @@ _OF_TWO = _PRODUCTS | {"aten.mul"}
 _POWERS, _SHORT = np.array([1, -1, 2, -2, 0.5, -0.5]), 3
 # Within some roundings of float64.
 _CLOSE = 2.0**-50
-# How many sums a detached number is followed through, to find it added with both signs.
-_DEPTH = 8
 
 
 class _Exit(NamedTuple):
@@ -239,7 +234,7 @@ class _Flow:
             states += self._through_python(call)
             if not states:
                 continue
-            if call.node in self._ran and name not in _SUMS:
+            if call.node in self._ran and name not in SUMS:
                 yield from self._meetings(call, states)
             # A parameter, or what an update with gradients off has written, begins anew.
             updates = bool(call.writes) and not (call.grad or self._is_new(call))
@@ -287,6 +282,9 @@ class _Flow:
                     yield leaf, left, maker
         constants = {n for n in call.operands if n in self._states and not self._states[n].seen}
         excused = call.base_op in _PRODUCTS and bool(constants) and constants <= self._directions
+        # So is what a running softmax multiplies by when its largest number changes.
+        running = [n for n in constants if rescales(self._maker, n, self._states)]
+        excused |= call.base_op in ("aten.mul", "aten.div") and constants == {*running} != set()
         # A target is meant to be a constant.
         excused |= call.base_op in LOSSES and constants == {*call.operands[1:2]}
         for state in states:
@@ -322,12 +320,12 @@ class _Flow:
         """Whether a sum is right without the gradients that it lacks.
 
         A sum of losses, of which one is a constant for some; a straight-through estimator,
-        ``x + (q - x).detach()``; numbers less their largest.
+        ``x + (q - x).detach()``; numbers less their largest, a running softmax.
         """
-        terms = self._terms(number, detached=False, depth=_DEPTH)
+        terms = sum_terms(self._maker, number)
         cancels = any(n and terms[t, not d] == -n for (t, d), n in list(terms.items()))
         constants = [t for t, detached in terms if detached or self._has_left(t)]
-        largest = all(map(self._is_largest, constants))
+        largest = all(shifts(self._maker, t, self._states) for t in constants)
         return not self._tape.values[number].shape or cancels or largest
 
     def _is_error(self, call: Call) -> bool:
@@ -339,32 +337,6 @@ class _Flow:
     def _has_left(self, number: int | None) -> bool:
         state = self._states.get(-1 if number is None else number, _State())
         return bool(state.left) and not state.seen
-
-    def _terms(
-        self, number: int | None, *, detached: bool, depth: int
-    ) -> Counter[tuple[int | None, bool]]:
-        """Return the terms of a sum, which of them are detached, and how often they are added."""
-        call = self._maker(number)
-        if call is not None and depth:
-            arguments = [a.value for a in call.arguments.values() if isinstance(a, Ref)]
-            if call.base_op == "aten.detach":
-                return self._terms(arguments[0], detached=True, depth=depth - 1)
-            if call.base_op in _SUMS and len(arguments) == 2 and call.arguments.get("alpha") == 1:
-                terms, more = (
-                    self._terms(n, detached=detached or not call.grad, depth=depth - 1)
-                    for n in arguments
-                )
-                for term, count in more.items():
-                    terms[term] += _SUMS[call.base_op] * count
-                return terms
-        return Counter({(number, detached): 1})
-
-    def _is_largest(self, number: int | None) -> bool:
-        """Whether a value is the largest of some numbers, detached or moved since."""
-        call = self._maker(number)
-        while call is not None and (call.is_view or call.base_op == "aten.detach"):
-            call = self._maker(next(iter(call.operands), None))
-        return call is not None and call.base_op in _SHIFTS
 
     def _maker(self, number: int | None) -> Call | None:
         call = self._makers.get(-1 if number is None else number)
