@@ -458,3 +458,60 @@ def test_torchs_spectral_norm_is_not_noted(kind: str) -> None:
     with gw.watch(model) as witness:
         model(data()).square().mean().backward()
     assert witness.report.notes == ()
+
+
+def penalised(model: Any, x: Any, how: Callable[[Any], Any]) -> gw.Witness:
+    with gw.watch(model) as witness:
+        x = x.clone().requires_grad_()
+        (g,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        (model(x).mean() + how(g)).backward()
+    return witness
+
+
+HALF_PENALTIES: dict[str, Callable[[Any], Any]] = {
+    "product": lambda g: (g * g.detach()).sum(),
+    "norm": lambda g: (g / g.norm(dim=1, keepdim=True).detach()).sin().sum(),
+}
+PENALTIES: dict[str, Callable[[Any], Any]] = {
+    "penalty": lambda g: (g.norm(dim=1) - 1).square().mean(),
+    "of the other sign": lambda g: (g * (g.detach() > 0)).square().sum(),
+    "straight through": lambda g: (g + (g.sign() - g).detach()).exp().sum(),
+    "logged": lambda g: g.square().sum() + 0 * g.detach().norm(),
+}
+
+
+@pytest.mark.parametrize("how", HALF_PENALTIES.values(), ids=[*HALF_PENALTIES])
+def test_a_gradient_that_meets_its_own_detached_numbers_is_noted(how: Any) -> None:
+    notes = [n for n in penalised(network(), data(), how).report.notes if n.kind == KIND]
+    (note,) = notes
+    assert note.text.startswith("0.weight, 0.bias and 2.weight: part of the gradient is missing.")
+
+
+@pytest.mark.parametrize("how", PENALTIES.values(), ids=[*PENALTIES])
+def test_penalties_on_gradients_are_not_noted(how: Any) -> None:
+    assert KIND not in kinds(penalised(network(), data(), how).report.notes)
+
+
+def test_a_second_derivative_along_a_gradient_is_meant() -> None:
+    model, x = network(), data()
+    parameters = [*model.parameters()]
+    with gw.watch(model) as witness:
+        loss = model(x).square().mean()
+        gs = torch.autograd.grad(loss, parameters, create_graph=True)
+        along = sum((g * g.detach()).sum() for g in gs)
+        curved = torch.autograd.grad(along, parameters, retain_graph=True)
+        loss.backward()
+        for parameter, c in zip(parameters, curved, strict=True):
+            parameter.grad -= 0.1 * c
+    assert KIND not in kinds(witness.report.notes)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_first_order_steps_with_a_graph_are_not_noted(by_hand: bool) -> None:
+    model, x = network(), data()
+    with gw.watch(model) as witness:
+        weight = model[0].weight
+        (g,) = torch.autograd.grad(F.linear(x, weight).sin().sum(), weight, create_graph=True)
+        fast = weight - 0.1 * (g.detach() if by_hand else g)
+        F.linear(x, fast).square().mean().backward()
+    assert KIND not in kinds(witness.report.notes)

@@ -18,7 +18,7 @@ from gradwitness._printable import listed
 from gradwitness.engine.custom_forwards import edge_value, with_detached
 from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
 from gradwitness.judging.between_inputs import BETWEEN
-from gradwitness.judging.graph_queries import behind
+from gradwitness.judging.graph_queries import behind, leaves_behind
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.pathology.shifts import SUMS, rescales, shifts, sum_terms
@@ -36,7 +36,7 @@ from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.tape import Edge, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -166,13 +166,16 @@ class Sight(Detector):
         for number, sweep in enumerate(tape.sweeps):
             before = [earlier.after for earlier in tape.sweeps[:number]]
             flow = _Flow(tape, sweep, self._makers, self._returned, self._directions, followed)
+            gradients = {} if sweep.captured else _with_graphs(tape, tape.sweeps[:number])
+            flow.follow(gradients)
             for leaf, left, call in flow.meetings():
                 truncated = any(left.since < after <= call.id for after in before)
                 if truncated:
                     # Numbers of an earlier step: truncated in time, as it is meant.
                     continue
                 line = tape.calls[left.call].source.line
-                found.setdefault(line, (left, call, {}))[2][leaf] = None
+                leaves = gradients.get(leaf, {leaf})
+                found.setdefault(line, (left, call, {}))[2].update(dict.fromkeys(leaves))
         return [self._note(tape, *entry) for entry in found.values()]
 
     @staticmethod
@@ -219,6 +222,10 @@ class _Flow:
         self._states = {n: _State({n}) for n in numbers if n is not None}
         # Leaves whose gradients the program goes on with, by hand.
         self._asked = _used_gradients(tape) & self._states.keys()
+
+    def follow(self, numbers: Iterable[int]) -> None:
+        """Follow these numbers, too, as those of leaves."""
+        self._states |= {n: _State({n}) for n in numbers}
 
     def meetings(self) -> Iterator[tuple[int, _Exit, Call]]:
         """Yield each leaf whose numbers left, how, and the call where both kinds meet."""
@@ -352,6 +359,21 @@ def _between(tape: Tape, function: Node) -> tuple[int, ...]:
     others = {n for call in calls for n in call.operands} - made_there - inputs
     leaves_behind = any(tape.values[n].requires_grad for n in needed(tape, {*others}))
     return () if leaves_behind else inner
+
+
+def _with_graphs(tape: Tape, sweeps: Sequence[Sweep]) -> dict[int, set[int]]:
+    """Return the gradients that passes returned with a graph, and the parameters behind each.
+
+    A product of one and its own numbers is a second derivative along the gradient, as it is meant,
+    where `autograd.grad` differentiates it; in the loss of a backward pass it lacks a term.
+    """
+    returned = {n for sweep in sweeps for _, n in sweep.captured}
+    found: dict[int, set[int]] = {}
+    for node in tape.nodes:
+        for number in returned.intersection(node.outputs) - {None}:
+            behind_it = leaves_behind(tape, [node.id])
+            found[number] = behind_it.intersection(tape.parameters) or behind_it
+    return found
 
 
 def _used_gradients(tape: Tape) -> set[int | None]:
