@@ -100,7 +100,8 @@ class _Double(torch.autograd.Function):
 
 def in_a_function(x: Any) -> Any:
     h = 2 * x
-    first = _Double.apply(h)
+    double: Any = _Double
+    first = double.apply(h)
     return first + h.square().sum()
 
 
@@ -132,7 +133,7 @@ def test_a_change_that_autograd_does_not_see_is_noted(
 def test_the_gradient_is_wrong_indeed(function: Callable[[Any], Any]) -> None:
     # By central differences in float64, of the program as it stands.
     x = torch.tensor(X, dtype=torch.float64)
-    wide = x.clone().requires_grad_()
+    wide: Any = x.clone().requires_grad_()
     function(wide).backward()
     slopes = [
         (function(x + step) - function(x - step)).item() / 2e-6 for step in 1e-6 * torch.eye(3)
@@ -263,7 +264,8 @@ def averaged(model: Any, x: Any) -> None:
     slow, optimizer = copy.deepcopy(model), torch.optim.Adam(model.parameters())
     for _ in range(2):
         optimizer.zero_grad()
-        F.mse_loss(model(x), slow(x).detach()).backward()
+        loss: Any = F.mse_loss(model(x), slow(x).detach())
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()
         with torch.no_grad():
@@ -294,7 +296,7 @@ def spectral(model: Any, x: Any) -> None:
 
 
 def projected_attack(model: Any, x: Any) -> None:
-    delta = torch.zeros_like(x, requires_grad=True)
+    delta: Any = torch.zeros_like(x, requires_grad=True)
     for _ in range(2):
         model(x + delta).mean().backward()
         delta.data.add_(delta.grad.sign(), alpha=0.1).clamp_(-0.1, 0.1)

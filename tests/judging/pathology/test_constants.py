@@ -152,7 +152,7 @@ def curvature(model: Any, x: Any) -> Any:
     parameters = [*model.parameters()]
     loss = F.mse_loss(model(x), Y)
     gs = torch.autograd.grad(loss, parameters, create_graph=True)
-    along = sum((g * g.detach()).sum() for g in gs)
+    along: Any = sum((g * g.detach()).sum() for g in gs)
     torch.autograd.grad(along, parameters, retain_graph=True)
     return loss
 

@@ -494,11 +494,11 @@ def test_penalties_on_gradients_are_not_noted(how: Any) -> None:
 
 def test_a_second_derivative_along_a_gradient_is_meant() -> None:
     model, x = network(), data()
-    parameters = [*model.parameters()]
+    parameters: list[Any] = [*model.parameters()]
     with gw.watch(model) as witness:
         loss = model(x).square().mean()
         gs = torch.autograd.grad(loss, parameters, create_graph=True)
-        along = sum((g * g.detach()).sum() for g in gs)
+        along: Any = sum((g * g.detach()).sum() for g in gs)
         curved = torch.autograd.grad(along, parameters, retain_graph=True)
         loss.backward()
         for parameter, c in zip(parameters, curved, strict=True):
@@ -509,9 +509,10 @@ def test_a_second_derivative_along_a_gradient_is_meant() -> None:
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_first_order_steps_with_a_graph_are_not_noted(by_hand: bool) -> None:
     model, x = network(), data()
+    weight: Any = model[0].weight
     with gw.watch(model) as witness:
-        weight = model[0].weight
         (g,) = torch.autograd.grad(F.linear(x, weight).sin().sum(), weight, create_graph=True)
         fast = weight - 0.1 * (g.detach() if by_hand else g)
-        F.linear(x, fast).square().mean().backward()
+        loss: Any = F.linear(x, fast).square().mean()
+        loss.backward()
     assert KIND not in kinds(witness.report.notes)

@@ -17,6 +17,8 @@ from gradwitness.judging.sight import leaves, made
 from gradwitness.tape import Kind, Source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradwitness.tape import Call, Sweep, Tape
 
 _WITHOUT = (
@@ -64,7 +66,7 @@ def _is_seen(tape: Tape, sweep: Sweep) -> bool:
     return all(seen for kind, seen in kinds if kind == Kind.OPERATION)
 
 
-def _is_unused(calls: list[Call], sweep: Sweep, ran: set[int]) -> bool:
+def _is_unused(calls: Sequence[Call], sweep: Sweep, ran: set[int]) -> bool:
     """Whether a pass made a graph of what it returned, and no later pass goes through it."""
     captured = {n for _, n in sweep.captured if n is not None}
     made_here = [call for call in calls if call.during is not None]
@@ -73,7 +75,7 @@ def _is_unused(calls: list[Call], sweep: Sweep, ran: set[int]) -> bool:
     return graph and not any(call.node in ran for call in made_here)
 
 
-def _own(tape: Tape, number: int) -> list[Call]:
+def _own(tape: Tape, number: int) -> Sequence[Call]:
     """Return the calls from the begin of a pass to that of the next one."""
     after = [sweep.after for sweep in tape.sweeps[number : number + 2]]
     return tape.calls[after[0] : after[1]]

@@ -370,9 +370,10 @@ def _with_graphs(tape: Tape, sweeps: Sequence[Sweep]) -> dict[int, set[int]]:
     returned = {n for sweep in sweeps for _, n in sweep.captured}
     found: dict[int, set[int]] = {}
     for node in tape.nodes:
-        for number in returned.intersection(node.outputs) - {None}:
-            behind_it = leaves_behind(tape, [node.id])
-            found[number] = behind_it.intersection(tape.parameters) or behind_it
+        for number in node.outputs:
+            if number is not None and number in returned:
+                behind_it = leaves_behind(tape, [node.id])
+                found[number] = behind_it.intersection(tape.parameters) or behind_it
     return found
 
 
