@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.distributions import Bernoulli, Categorical, Normal
+from torch import distributions
 
 import gradwitness as gw
 from judging.pathology.watching import at, data, kinds, network
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KIND = "target requires grad"
+# Without types of its own.
+Torch: Any = distributions
 X = data(16)
 RETURNS = torch.randn(16, generator=torch.Generator().manual_seed(2))
 OLD = torch.rand(16, generator=torch.Generator().manual_seed(3)) - 1.5
@@ -32,23 +34,23 @@ def by_ones_and_zeros(z: Any) -> Any:
 
 
 def categorical(z: Any) -> Any:
-    return Categorical(logits=z).log_prob(ACTIONS)
+    return Torch.Categorical(logits=z).log_prob(ACTIONS)
 
 
 def categorical_probabilities(z: Any) -> Any:
-    return Categorical(probs=z.softmax(-1)).log_prob(ACTIONS)
+    return Torch.Categorical(probs=z.softmax(-1)).log_prob(ACTIONS)
 
 
 def normal(z: Any) -> Any:
-    return Normal(z[:, 0], 0.5).log_prob(RETURNS.sin())
+    return Torch.Normal(z[:, 0], 0.5).log_prob(RETURNS.sin())
 
 
 def normal_of_several(z: Any) -> Any:
-    return Normal(z[:, :2], z[:, 2:].exp()).log_prob(X[:, :2]).sum(-1)
+    return Torch.Normal(z[:, :2], z[:, 2:].exp()).log_prob(X[:, :2]).sum(-1)
 
 
 def bernoulli(z: Any) -> Any:
-    return Bernoulli(logits=z[:, 0]).log_prob((ACTIONS > 1).float())
+    return Torch.Bernoulli(logits=z[:, 0]).log_prob((ACTIONS > 1).float())
 
 
 def cross_entropy(z: Any) -> Any:
@@ -144,8 +146,8 @@ def quality_focal(model: Any, _: Any) -> Any:
 
 def soft_actor(model: Any, other: Any) -> Any:
     z = model[:2](X)
-    actions = Normal(z[:, :2], z[:, 2:].exp()).rsample()
-    chosen = Normal(z[:, :2], z[:, 2:].exp()).log_prob(actions).sum(-1)
+    actions = Torch.Normal(z[:, :2], z[:, 2:].exp()).rsample()
+    chosen = Torch.Normal(z[:, :2], z[:, 2:].exp()).log_prob(actions).sum(-1)
     value = other(torch.cat([actions, X[:, :1]], 1)).squeeze(1)
     return (0.2 * chosen - value).mean()
 
@@ -169,12 +171,12 @@ def learned_uncertainty(model: Any, other: Any) -> Any:
 
 def entropy_and_likelihood(model: Any, _: Any) -> Any:
     z = model[:2](X)
-    policy = Categorical(logits=z)
+    policy = Torch.Categorical(logits=z)
     return -(policy.log_prob(ACTIONS) * RETURNS).mean() - 0.01 * policy.entropy().mean()
 
 
 def mixture(model: Any, other: Any) -> Any:
-    densities = Normal(model[:2](X), 1.0).log_prob(RETURNS[:, None])
+    densities = Torch.Normal(model[:2](X), 1.0).log_prob(RETURNS[:, None])
     return -torch.logsumexp(densities + F.log_softmax(other[:2](X), -1), -1).mean()
 
 

@@ -171,7 +171,7 @@ class _Graph:
             inputs = _passed_on(call)
             if reached.isdisjoint(inputs):
                 continue
-            others = needed(tape, {*inputs}.difference(reached))
+            others = needed(tape, {n for n in inputs if n not in reached})
             first_only = inputs[0] in reached and reached.isdisjoint(inputs[1:])
             adds = call.base_op in _SUMS and first_only and others.isdisjoint(learned)
             if not (adds or call.is_view or call.base_op in _SAME):
