@@ -1,6 +1,5 @@
 """What the search for a cause takes, for a function whose forward is a loop: counted in steps."""
 
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
