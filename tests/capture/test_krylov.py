@@ -85,7 +85,7 @@ RUNS = [
 def verdict(fault: str, run: tuple[float, int, int, torch.dtype]) -> Any:
     tolerance, most, size, dtype = run
     torch.manual_seed(0)
-    factor = (0.15 * torch.randn(size, size)).to(dtype).requires_grad_()
+    factor: Any = (0.15 * torch.randn(size, size)).to(dtype).requires_grad_()
     b = torch.randn(size).to(dtype).requires_grad_()
     members = {"fault": fault, "tolerance": tolerance, "most": most}
     function = type("Solve", (Solve,), members)
@@ -95,7 +95,8 @@ def verdict(fault: str, run: tuple[float, int, int, torch.dtype]) -> Any:
         wide = [v.detach().double().requires_grad_() for v in (factor, b)]
         matrix = wide[0] @ wide[0].T + torch.eye(size).double()
         torch.linalg.solve(matrix, wide[1]).square().sum().backward()
-        off = float((factor.grad - wide[0].grad).abs().max() / wide[0].grad.abs().max())
+        right: Any = wide[0].grad
+        off = float((factor.grad - right).abs().max() / right.abs().max())
         assert off < 1e-4
     return witness.report
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from capture.functions import apply
 from gradwitness import Verdict, watch
 from gradwitness.diagnose import budget
 from gradwitness.diagnose.hypotheses.nearby_functions import nearby_functions
@@ -46,15 +47,20 @@ def watched() -> Any:
     mean = torch.tensor([0.3, 0.9, 1.5, 0.6], requires_grad=True)
     e = torch.tensor([0.4, 0.3, 0.6, 0.5], requires_grad=True)
     with watch(names={"mean": mean, "e": e}) as witness:
-        Kepler.apply(mean, e).cos().sum().backward()
+        apply(Kepler, mean, e).cos().sum().backward()
     return witness.report
 
 
 def case(monkeypatch: pytest.MonkeyPatch) -> Case:
     """Return what the hypotheses are given."""
     seen: list[Case] = []
+
+    def diagnosed(case: Case, _: Any) -> tuple[()]:
+        seen.append(case)
+        return ()
+
     with monkeypatch.context() as patch:
-        patch.setattr(causes, "diagnose", lambda case, _: seen.append(case) or ())
+        patch.setattr(causes, "diagnose", diagnosed)
         assert watched().verdict is Verdict.DISAGREES
     return seen[0]
 
@@ -96,7 +102,12 @@ def test_a_hypothesis_keeps_to_its_budget(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_loop_is_written_out_in_a_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[int] = []
     measure = Words.measure
-    monkeypatch.setattr(Words, "measure", lambda *a: measured.append(1) or measure(*a))
+
+    def counting(words: Words, call: Any) -> None:
+        measured.append(1)
+        measure(words, call)
+
+    monkeypatch.setattr(Words, "measure", counting)
     report = watched()
     wrong = [f for f in report.findings if f.verdict is Verdict.DISAGREES]
     calls = 10 * _STEPS

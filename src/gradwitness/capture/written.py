@@ -46,7 +46,7 @@ def is_operators(function: type | None) -> bool:
     return getattr(function, "__module__", "") == _OPERATORS
 
 
-def _registered(function: type) -> Any:
+def _registered(function: Any) -> Any:
     """Return the backward that was registered for an operator; None of other functions."""
     if not is_operators(function):
         return None
