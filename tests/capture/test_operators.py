@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -454,3 +455,18 @@ def _seven_times_the_sine(x: torch.Tensor) -> torch.Tensor:
 
 def _sine(x: Any) -> Any:
     return np.sin(x)
+
+
+def test_the_backward_that_was_registered_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FACTOR, "swish", 2.0)
+    x = torch.linspace(-1, 2, 5, requires_grad=True)
+    with gw.watch() as witness:
+        swish(x, 1.5).sum().backward()  # the call
+    (finding,) = witness.report.wrong
+    lines, first = inspect.getsourcelines(swish_back)
+    assert (finding.symbol, finding.file) == ("swish_back", __file__)
+    assert first <= finding.line < first + len(lines)
+    assert finding.title.endswith("gradient of x (input 0)")
+    here, begin = inspect.getsourcelines(test_the_backward_that_was_registered_is_named)
+    call = begin + next(k for k, line in enumerate(here) if line.endswith("# the call\n"))
+    assert finding.called.endswith(f"test_operators.py:{call}")

@@ -79,6 +79,63 @@ def test_what_rounds_at_every_step_is_never_refuted() -> None:
         assert judged(Narrow, seed=seed).verdict is not D
 
 
+class Cast(torch.autograd.Function):
+    """A product in 16 bits by a weight in float32, to which the engine converts its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, w: Any, spoil: Any) -> Any:
+        ctx.save_for_backward(x, w)
+        ctx.spoil = spoil
+        return x @ w.to(x.dtype).t()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (g,), (x, w) = grads, ctx.saved_tensors
+        return g @ w.to(x.dtype), ctx.spoil(g.t() @ x), None
+
+
+def one_off(gradient: Any, factor: float) -> Any:
+    """Return a gradient in which the largest number is wrong."""
+    largest = gradient.abs().flatten().argmax()
+    gradient.view(-1)[largest] *= factor
+    return gradient
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rows", [5, 64])
+def test_a_gradient_in_16_bits_of_a_weight_in_float32_is_held_to_one_rounding(
+    rows: int, dtype: torch.dtype
+) -> None:
+    """The engine converts it without changing a number: its error is half a step in 16 bits."""
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, 8, generator=draws).to(dtype)
+    w = torch.randn(3, 8, generator=draws, requires_grad=True)
+    g = torch.randn(rows, 3, generator=draws).to(dtype)
+
+    def witnessed(spoil: Any) -> gw.Witness:
+        w.grad = None
+        with gw.watch(names={"w": w}) as witness:
+            function: Any = Cast.apply
+            torch.autograd.backward(function(x, w, spoil), g)
+        return witness
+
+    right = witnessed(lambda gradient: gradient)
+    assert right.verdict is A, right.report.reasons()
+    assert w.grad is not None
+    assert w.grad.dtype == torch.float32
+    true = g.double().t() @ x.double()
+    unit = torch.finfo(dtype).eps / 2
+    assert float(((w.grad - true).abs() / true.abs()).max()) < 1.01 * unit
+    (row,) = right.report.rows
+    assert row.comparison.detects_relative < (4.4 * unit if dtype is torch.bfloat16 else 0.1)
+    wrong = [lambda s: s / 2, lambda s: 0.9 * s, lambda s: 1.1 * s, lambda s: -s, lambda s: 0 * s]
+    wrong += [lambda s: one_off(s, 0.5), lambda s: one_off(s, 0.9), lambda s: one_off(s, 1.05)]
+    # A second rounding may be meant.
+    for spoil in wrong:
+        assert witnessed(spoil).verdict is D
+    assert witnessed(lambda s: s.to(torch.bfloat16)).verdict is not D
+
+
 class Table(torch.autograd.Function):
     """An embedding whose backward adds up in a format of its own."""
 

@@ -12,7 +12,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.capture.purity import effect
 from gradwitness.capture.rerun import Application, Held, HeldModule, Rerun, held_in, name_of
 from gradwitness.capture.source import open_functions, user_line
-from gradwitness.capture.written import method_of
+from gradwitness.capture.written import is_operators, method_of
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 # Bytes of what is kept to run functions again, if fewer are to be kept of everything else.
 _ROOM = 2**28
-# The module where torch creates the functions of operators with `register_autograd`.
-_OPERATORS = "torch._library.autograd"
 
 
 class Applications:
@@ -138,7 +136,9 @@ class Applications:
 
     def input_names(self, node: int) -> list[str]:
         """Return the names of a node's inputs, as forward has them; empty if not known."""
-        if getattr(self.function(node), "__module__", "").startswith("torch."):
+        function = self.function(node)
+        of_torch = getattr(function, "__module__", "").startswith("torch.")
+        if of_torch and not is_operators(function):
             return []
         try:
             arguments = self.arguments(node)
@@ -213,7 +213,7 @@ class Applications:
             if draft.call is not None:
                 return self._operator(self._calls[draft.call])
             function = getattr(type(draft.alive), "_forward_cls", None)
-            if getattr(function, "__module__", "") == _OPERATORS and len(draft.inner) == 1:
+            if is_operators(function) and len(draft.inner) == 1:
                 return self._operator(self._calls[draft.inner[0]])
             for call in draft.inner:
                 for application in self._by_call.get(call, ()):
@@ -249,7 +249,7 @@ class Applications:
                 named[argument.name] = converted
             else:
                 positional.append(converted)
-        return Application(function, tuple(positional), named)
+        return Application(function, tuple(positional), named, called=call.source.line)
 
 
 def _on_tape(argument: Any) -> Any:

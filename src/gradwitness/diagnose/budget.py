@@ -16,19 +16,22 @@ if TYPE_CHECKING:
 # The steps that a hypothesis may replay for mistakes at single places. Mistakes at all steps of a
 # line, or everywhere, are few, and always tried.
 LIMIT = 100_000
+# Of a single function: a verdict waits for its causes, and many more hypotheses are tried.
+ALONE = 4_000
 _GLANCES = 32  # nodes skipped in the time of one step
 
 
 class Effort(Steps):
-    """Counts the steps that trials replay."""
+    """Counts the steps that trials replay, of a program or of a function ``alone``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool) -> None:
         self.spent = 0
+        self._limit = ALONE if alone else LIMIT
 
     @property
     def exhausted(self) -> bool:
         """Whether the budget for single places is used up."""
-        return self.spent >= LIMIT
+        return self.spent >= self._limit
 
     def backward(
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup

@@ -61,16 +61,19 @@ def meanings(
     matches: Callable[[float], bool],
     alone: bool = False,
     averages: bool = True,
+    squares: bool = True,
 ) -> list[Meaning]:
     """Name the mistakes behind a fitted factor, the most plausible first; a value may have several.
 
     ``counts`` are those on the tape, with their units; ``sizes`` are lengths of axes, for square
     roots. ``everywhere``: all gradients have the factor, as by a loss or an optimizer. ``matches``:
     whether a value fits within error. ``alone``: of a single function, all of whose lengths count.
-    ``averages``: whether the forward may divide by a count.
+    ``averages``: whether the forward may divide by a count; ``squares``: whether it takes a square.
     """
     names: list[Meaning] = []
-    candidates = list(enumerate(_candidates(counts, sizes, everywhere, alone, averages), 1))
+    twos = _twos(everywhere, alone=alone, squares=squares)
+    others = _candidates(counts, sizes, everywhere, alone, averages)
+    candidates = list(enumerate(itertools.chain(twos, others), 1))
     if everywhere:
         # Only those near the factor are generated, but all count as tried.
         candidates += [(_LARGE, candidate) for candidate in _large_counts(factor)]
@@ -106,7 +109,6 @@ def _candidates(
     alone: bool,
     averages: bool,
 ) -> Iterator[tuple[float, str, str]]:
-    yield from _twos(everywhere)
     for n, unit in counts.items():
         if averages:
             yield n, MEAN_SUM, f"Summed over the {n:.6g} {unit}; it should be averaged."
@@ -128,12 +130,14 @@ def _candidates(
             yield value, MEAN_SUM, f"{value:.6g}, made up of the {n:.6g} {unit}."
 
 
-def _twos(everywhere: bool) -> Iterator[tuple[float, str, str]]:
+def _twos(everywhere: bool, *, alone: bool, squares: bool) -> Iterator[tuple[float, str, str]]:
     yield -1, WRONG_SIGN, "A minus sign is missing, or there is one too many."
-    yield 0.5, MISSING_TWO, "The derivative of x^2 is 2 x; the 2 is missing."
+    of_square = "The derivative of x^2 is 2 x; the 2 is missing."
+    yield 0.5, MISSING_TWO, of_square if squares else "A factor 2 is missing."
     if everywhere:
         yield 2, ACCUMULATED, _passes(2)
-    yield 2, EXTRA_TWO, "There is an extra 2, as when the loss already has a 1/2."
+    of_loss = "" if alone else ", as when the loss already has a 1/2"
+    yield 2, EXTRA_TWO, f"There is an extra 2{of_loss}."
     yield -2, WRONG_SIGN, "The sign is wrong, and there is an extra 2."
     yield -0.5, WRONG_SIGN, "The sign is wrong, and a factor 2 is missing."
 

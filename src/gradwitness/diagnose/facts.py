@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "convolution", "embedding")
 _LIKELIHOODS = LIKELIHOODS | {"aten.binary_cross_entropy", "aten.binary_cross_entropy_with_logits"}
+_ROOTED = ("cdist", "std")
 _SQUARES = ("cdist", "huber_loss", "mse_loss", "pow", "smooth_l1_loss", "std", "var", "var_mean")
 
 
@@ -139,6 +140,18 @@ class Facts:
                 return True
         return False
 
+    @property
+    def squares(self) -> bool:
+        """Whether a 2 may be that of a square's derivative: of one outside of loops, if known.
+
+        A loop stands for its limit, whose derivative is not that of its steps.
+        """
+        tape = self.case.tape
+        if tape is None:
+            return True
+        lines = Counter(call.source.line for call in tape.calls if _is_square(call))
+        return 1 in lines.values()
+
     @staticmethod
     def _lengths(tape: Tape) -> dict[float, str]:
         """Return the lengths of the axes of a function's inputs and results, and their products."""
@@ -187,3 +200,10 @@ def _squares(call: Call) -> bool:
     """Whether a call multiplies something by itself."""
     name, operands = call.base_op.partition(".")[2], call.operands
     return name in _SQUARES or "norm" in name or len({*operands}) < len(operands)
+
+
+def _is_square(call: Call) -> bool:
+    """Whether a call's result is made of squares: not of their roots, nor of other powers."""
+    name = call.base_op.partition(".")[2]
+    power = name == "pow" and call.arguments.get("exponent") != 2
+    return _squares(call) and not power and name not in _ROOTED and "norm" not in name

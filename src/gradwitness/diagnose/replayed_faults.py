@@ -134,7 +134,7 @@ class Trial:
         self.case, self.tape, self.replay = case, tape, replay
         self.sweep = tape.sweeps[case.sweep]
         self._record = recorded(tape)
-        self.effort = Effort()
+        self.effort = Effort(alone=case.alone is not None)
         # Of a single function: what was tried at one step each, by the mistake.
         self._alike: dict[tuple[str, str, str], list[tuple[Site, Wrong]]] = defaultdict(list)
 

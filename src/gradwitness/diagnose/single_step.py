@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # The right gradient by the record and by the float64 replay may differ by this share; beyond it,
 # the replay is of something else: of a declared gradient, or a forward that it cannot follow.
 _SAME = 1e-2
+# An operation of one line that runs so often is a loop's.
+_LOOP = 3
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,15 @@ def step_case(
 def _numbers(
     tape: Tape, calls: Sequence[Call], arguments: Mapping[str, float]
 ) -> tuple[Number, ...]:
-    """Return the numbers of operations, by what they are there, and those that none of them has."""
+    """Return the numbers of operations, by what they are there, and those that none of them has.
+
+    The numbers of a loop's steps are none of its limit's derivative.
+    """
     numbers: list[Number] = []
+    runs = Counter((call.source.line, call.op) for call in calls if call.source.line)
     for call in calls:
+        if runs[call.source.line, call.op] >= _LOOP:
+            continue
         for name, argument in call.arguments.items():
             number = _number(tape, argument) if name in ("other", "exponent") else None
             if number is not None:

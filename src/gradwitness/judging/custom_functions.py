@@ -255,7 +255,7 @@ class CustomCheck:
             yield Judged(input_nr, comparison, grade)
 
     def _by_rules(
-        self, node: Node, node_run: NodeRun, input_nrs: list[int], expected: Any
+        self, node: Node, node_run: NodeRun, input_nrs: list[int], expected: Any, dtype: str = ""
     ) -> Comparison | None:
         numbers = [
             n for n in (node_run.outgoing[input_nr] for input_nr in input_nrs) if n is not None
@@ -269,7 +269,7 @@ class CustomCheck:
         if expected is None:
             # Zeros, in the shape that the function chose.
             expected = np.zeros(self._tape.values[numbers[0]].shape)
-        comparison = added_against(self._tape, self._records, numbers, expected)
+        comparison = added_against(self._tape, self._records, numbers, expected, dtype=dtype)
         first = input_nrs[0]
         alone = sending(node, {first})
         return settled_by(comparison, lambda: self._records.sent_sizes(alone, node_run)[first])
@@ -285,13 +285,14 @@ class CustomCheck:
         first = input_nrs[0]
         numbers = [n for n in (node_run.outgoing[k] for k in input_nrs) if n is not None]
         stands = Judged(first, coarse)
-        if self._records.coarsest(numbers) not in SHORT.values():
+        dtype = self._records.shortest(numbers)
+        if dtype not in SHORT.values():
             return stands
         try:
             expected = self.expected(node, node_run, "float32")
         except Unjudgeable:
             return stands
-        comparison = self._by_rules(node, node_run, input_nrs, expected[first])
+        comparison = self._by_rules(node, node_run, input_nrs, expected[first], dtype)
         if comparison is not None and comparison.verdict is Verdict.AGREES:
             return Judged(first, comparison, reference=expected[first])
         if comparison is None or not _refuted(comparison):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import several
@@ -28,24 +29,25 @@ def forward_lines(tape: Tape, node: Node, names: Mapping[int, str], number: int)
     needed = set(node.outputs)
     for call in reversed(calls):
         if not needed.isdisjoint(call.outputs) and not depending.isdisjoint(call.operands):
-            matter.insert(0, call)
+            matter.append(call)
             needed.update(call.operands)
-    uses = [n for c in matter for n in c.operands]
-    named = dict(names)
+    matter.reverse()
+    uses = Counter(n for c in matter for n in c.operands)
     lines: list[str] = []
-    words = Words(tape, calls, named, within=False)
+    words = Words(tape, calls, names, within=False)
     for call in matter:
+        words.measure(call)
         text = text_of(words.call(call))
         output = next((n for n in call.outputs if n is not None), None)
         if output is None:
             continue
         name = words.named(output)
-        inline = not name and uses.count(output) == 1 and output not in node.outputs
+        inline = not name and uses[output] == 1 and output not in node.outputs
         if inline and len(text) <= _LONGEST:
             continue
         if not name and output in uses:
-            name = named[output] = f"t{len(lines) + 1}"
-            words = Words(tape, calls, named, within=False)
+            name = f"t{len(lines) + 1}"
+            words.name(output, name)
         if text != name:
             lines.append(f"{name} = {text}" if name else text)
     more = len(lines) - _SHOWN

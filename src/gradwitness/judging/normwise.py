@@ -71,12 +71,16 @@ def added_against(
     numbers: list[int],
     expected: Any,
     beside: float = 0.0,
+    dtype: str = "",
 ) -> Comparison:
-    """Compare the sum of the gradients that one tensor gets, with an allowance beside."""
-    if len(numbers) == 1:
-        return records.against(numbers[0], expected, beside)
+    """Compare the sum of the gradients that one tensor gets, with an allowance beside.
+
+    ``dtype`` is the format to which they were rounded, if not their own.
+    """
     first = tape.values[numbers[0]]
-    unit = unit_roundoff(records.coarsest(numbers))
+    if len(numbers) == 1:
+        return records.compared(replace(first, dtype=dtype or first.dtype), expected, beside)
+    unit = unit_roundoff(dtype or records.coarsest(numbers))
     arrays = [records(number) for number in numbers]
     if any(array.shape != first.shape for array in arrays):
         return mismatch("the gradients of one tensor have different shapes", first.array)

@@ -12,12 +12,19 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded, unrecorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.distant import is_distant
-from gradwitness.engine.floats import Arithmetic, is_inexact, unit_roundoff, wide
+from gradwitness.engine.floats import (
+    SHORT,
+    Arithmetic,
+    is_inexact,
+    round_to,
+    unit_roundoff,
+    wide,
+)
 from gradwitness.judging.compare import Comparison, compare, unjudged
 from gradwitness.judging.piecewise import Pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -133,6 +140,22 @@ class Records:
         """Return the coarsest format of some values."""
         formats = {self._tape.values[n].dtype for n in numbers if n is not None}
         return max(filter(is_inexact, formats), key=unit_roundoff, default="float32")
+
+    def shortest(self, numbers: Sequence[int]) -> str:
+        """Return the format of 16 bits whose numbers values are; else their own coarsest one.
+
+        Torch's engine converts what a function returns to the format of its input, which leaves
+        numbers of 16 bits as they are.
+        """
+        own = self.coarsest(numbers)
+        if own in SHORT.values():
+            return own
+        for _, name in sorted(SHORT.items(), reverse=True):
+            if all(
+                np.array_equal(self(n), round_to(self(n), name), equal_nan=True) for n in numbers
+            ):
+                return name
+        return own
 
     def exact(self, number: int, arithmetic: Arithmetic | None = None) -> Bounded:
         """Return a value as the witness's exact operand."""

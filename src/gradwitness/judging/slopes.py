@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import is_float, ulps, unit_roundoff
 from gradwitness.judging.compare import SHARE, Comparison, mismatch, unjudged
+from gradwitness.judging.richardson import AtRest, extrapolated
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 RANDOM = 3
 GRADE = "numerical: directional derivatives in float64 at the recorded operands, {count} directions"
 HIDDEN = "a tenth of its largest number, wrong in one element, would pass: let its iteration run on"
-# Steps relative to the operand's size: 2^-4, 2^-6, ... 2^-18.
-_STEPS = tuple(2.0**-k for k in range(4, 20, 2))
-# A step whose curvature is far below float32's rounding, and whose own rounding is near it.
-_TREMBLE = 2.0**-20
 # Roundings that a backward may take, each relative to an element and to the elements' mean size.
 ROUNDINGS = 8
 # Roundings with random signs add up to more with a chance of at most exp(-18) (Hoeffding).
@@ -107,6 +103,8 @@ class _Slope:
     claimed: float
     measured: float
     error: float
+    # The part of the error that showed: without what an iteration may add where it stops.
+    seen: float
     rounding: float
     # How large it is for a gradient of this size in no particular direction.
     size: float
@@ -120,6 +118,11 @@ class _Slope:
     @property
     def allowed(self) -> float:
         return 4 * self.error + self.rounding
+
+    @property
+    def near(self) -> float:
+        """What is allowed if it counts that an iteration stops elsewhere only where that shows."""
+        return 4 * self.seen + self.rounding
 
 
 def measure(
@@ -202,10 +205,7 @@ class _Phi:
         Sum of the magnitudes of the terms at h = 0.
     unit : float
         The relative size of a rounding error of the recorded run, estimated from its results.
-    at_rest : float
-        phi(0).
-    tremor : float
-        How far two values may lie apart by rounding, or by where an iteration stops.
+    at_rest : AtRest
     """
 
     def __init__(self, functions: Runs, claim: Claim) -> None:
@@ -215,13 +215,13 @@ class _Phi:
         with np.errstate(all="ignore"):
             terms = [_weighed(g, y) for g, y in first]
             self.size = float(sum(np.abs(term).sum() for term in terms))
-            self.at_rest = float(sum(term.sum() for term in terms))
-        if not np.array_equal(self(np.zeros(claim.at.shape)), self.at_rest, equal_nan=True):
+            value = float(sum(term.sum() for term in terms))
+        if not np.array_equal(self(np.zeros(claim.at.shape)), value, equal_nan=True):
             raise Unjudgeable("it returns a different result each time it runs")
         self.unit = max(
             claim.roundings * unit_roundoff(claim.dtype), 4 * self._distance(first), claim.unsettled
         )
-        self.tremor = (2.0**-50 + claim.tremor) * self.size
+        self.at_rest = AtRest(value, 2.0**-50 * self.size, claim.tremor * self.size)
 
     def __call__(self, step: Floats) -> float:
         with np.errstate(all="ignore"):
@@ -288,48 +288,8 @@ def _slope(phi: _Phi, claim: Claim, v: Floats) -> _Slope:
         rounding = float((size * np.abs(v)).sum())
         usual = float(np.linalg.norm(v.ravel()) * np.linalg.norm(claim.sent.ravel()))
     rounding *= phi.unit
-    measured, error = _extrapolated(lambda h: phi(h * v), phi, rounding)
-    return _Slope(claimed, measured, error, rounding, usual, reach)
-
-
-def _extrapolated(along: Callable[[float], float], phi: _Phi, enough: float) -> tuple[float, float]:
-    """Return the slope at 0 with an estimate of its error: the best over decreasing steps."""
-    tremor, middle, finer = (
-        abs(along(h) - 2 * phi.at_rest + along(-h)) for h in (_TREMBLE, _TREMBLE / 2, _TREMBLE / 4)
-    )
-    # For a smooth phi this falls with h^2. At a kink it falls with h, and over h it tends to the
-    # difference between the slopes of both sides.
-    kink = max(0.0, (16 * finer - tremor) / (3 * _TREMBLE))
-    beside = max(abs(4 * middle - tremor), abs(16 * finer - tremor))
-    if beside <= tremor / 8:
-        # It does: what is left beside the curvature trembles.
-        tremor = beside / 3
-    tremor += phi.tremor
-    bends = []
-    best = (math.nan, math.inf)
-    plain = better = math.nan
-    for h in _STEPS:
-        before, better_before = plain, better
-        try:
-            ahead, behind = along(h), along(-h)
-        except Unjudgeable:
-            # So far away it may have no value, as a Cholesky factor has none.
-            if h == _STEPS[-1]:
-                raise
-            plain = better = math.nan
-            continue
-        bends.append(abs(ahead - 2 * phi.at_rest + behind) / h)
-        plain = (ahead - behind) / (2 * h)
-        # The error of central differences falls with h^2: by 16 from step to step.
-        better = plain + (plain - before) / 15
-        error = abs(better - better_before) + tremor / h
-        if error < best[1]:
-            best = (better, error)
-        if best[1] <= enough / 16:
-            break
-    # A kink bends phi over every step alike; what only trembles does so less over the longer ones.
-    bend = min(map(max, pairwise(bends)), default=math.inf)
-    return best[0], best[1] + min(kink, bend) / 2
+    measured, error, seen = extrapolated(lambda h: phi(h * v), phi.at_rest, rounding)
+    return _Slope(claimed, measured, error, seen, rounding, usual, reach)
 
 
 def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
@@ -341,7 +301,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
     refuted = len(far)
     signal = max(*(abs(s.measured) for s in slopes), size / 64)
     unsteady = max(slopes, key=lambda s: s.error)
-    hidden = min((s.allowed / s.reach for s in slopes if s.reach), default=0.0)
+    hidden = _hidden(slopes, claim)
     verdict, reason = Verdict.INCONCLUSIVE, ""
     if any(not math.isfinite(s.error) for s in slopes):
         reason = "its slope cannot be measured: results near the operands are not finite"
@@ -383,6 +343,20 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
         relative_error=farthest / signal if signal else math.inf,
         hides=hidden,
     )
+
+
+def _hidden(slopes: list[_Slope], claim: Claim) -> float:
+    """Return the largest error in one element that would pass.
+
+    Where an iteration stops moves a slope by something that has nothing to do with a mistake in the
+    claim. Slopes along random directions that all come closer to it than that show that it did not
+    move them, and what would pass is what their own steps leave open. To refute, it counts in full.
+    """
+    hidden = min((s.allowed / s.reach for s in slopes if s.reach), default=0.0)
+    largest = float(np.max(np.abs(claim.sent)))
+    if hidden > SHARE * largest > 0 and all(s.gap <= s.near for s in slopes):
+        return min((s.near / s.reach for s in slopes if s.reach), default=0.0)
+    return hidden
 
 
 def _mean_size(array: NDArray[Any]) -> float:

@@ -85,9 +85,17 @@ class Words:
         # How many operations it takes to write a value out: a step of a loop repeats those before.
         self._sizes: dict[int, int] = {}
         for call in calls:
-            parts = (0 if n in self._names else self._sizes.get(n, 0) for n in call.operands)
-            size = min(1 + sum(parts), _LONGEST + 1)
-            self._sizes |= {n: size for n in call.outputs if n is not None}
+            self.measure(call)
+
+    def measure(self, call: Call) -> None:
+        """Work out how long a call's results are, with the names that values before it have now."""
+        parts = (0 if n in self._names else self._sizes.get(n, 0) for n in call.operands)
+        size = min(1 + sum(parts), _LONGEST + 1)
+        self._sizes.update((n, size) for n in call.outputs if n is not None)
+
+    def name(self, number: int, name: str) -> None:
+        """Give a value a name; calls that use it are shorter when they are next measured."""
+        self._names[number] = name
 
     def named(self, number: int) -> str:
         """Return what the program calls a value, or an empty string."""

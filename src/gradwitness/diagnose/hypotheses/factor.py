@@ -129,6 +129,7 @@ def _explained(
         matches=matches,
         alone=case.alone is not None,
         averages=facts.averages,
+        squares=facts.squares,
     )
     numbers = case.alone.numbers if case.alone else ()
     factor_names = [*by_numbers(factor, numbers, matches), *factor_names]

@@ -54,6 +54,8 @@ def _steps(trial: Trial) -> Iterator[Try]:
             kept, wanted = site.operands[name], site.node.edges[edge]
             if wanted is None or isinstance(kept, tuple) or np.shape(kept) != np.shape(site.y):
                 continue
+            if trial.gives_up(site.node.id):
+                return
 
             def passed(visit: Visit, edge: int = edge) -> list[Any]:
                 return [visit.g if k == edge else None for k in range(len(visit.sent))]

@@ -101,7 +101,7 @@ def wrong_terms(trial: Trial) -> Iterator[Explanation]:
 
 
 def _along_edges(trial: Trial) -> Iterator[Term]:
-    """Yield what arrives along each edge, along all to one value, and along all of one line."""
+    """Yield what arrives along all edges of one line, along all to one value, and along each."""
     ways = _ways(trial)
     joined: dict[Edge, list[tuple[Site, int]]] = defaultdict(list)
     repeated: dict[tuple[str, str, int], list[tuple[Site, int]]] = defaultdict(list)
@@ -110,10 +110,11 @@ def _along_edges(trial: Trial) -> Iterator[Term]:
             if edge is not None and site.node.id in ways:
                 joined[edge].append((site, edge_nr))
                 repeated[site.op, site.place, edge_nr].append((site, edge_nr))
-    several = [uses for uses in joined.values() if len(uses) > 1]
-    several += [uses for uses in repeated.values() if len(uses) > 1]
+    several = [uses for uses in (*repeated.values(), *joined.values()) if len(uses) > 1]
     singles = [[use] for uses in joined.values() for use in uses]
     for cut in [*several, *singles]:
+        if trial.gives_up(cut[0][0].node.id):
+            return
         left = trial.with_mistakes([(site, without(edge_nr)) for site, edge_nr in cut])
         witness = {name: trial.case.exhibits[name].witness for name in left}
         yield Term({n: witness[n] - g for n, g in left.items()}, ways[cut[0][0].node.id])
@@ -166,9 +167,11 @@ def _told_apart(terms: Iterable[Term], exhibits: Sequence[Exhibit]) -> list[Term
     """Return the terms that show, equal ones once, and none that is all of every gradient."""
     told: list[Term] = []
     for term in terms:
+        if len(told) >= _MOST:
+            break
         shown = {e.name for e in exhibits if _size(term, e) > np.max(e.allowance, initial=0.0)}
         whole = all(_is_near(term, Term({e.name: e.witness}, ()), e) for e in exhibits)
-        if not shown or whole or len(told) >= _MOST:
+        if not shown or whole:
             continue
         equal = [k for k, t in enumerate(told) if all(_is_near(term, t, e) for e in exhibits)]
         term = Term({n: g for n, g in term.parts.items() if n in shown}, term.path)
