@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from gradwitness.diagnose.rank import Cause
     from gradwitness.judging.claimed.judge import ClaimReport
     from gradwitness.judging.finding import Report
     from gradwitness.report.save import Materials
@@ -192,28 +191,6 @@ def judge_claims(
     judged = Judged(tape, report)
     runs = [run for claims in read for run in judged.runs(claims, sweep=sweep, dtype=dtype)]
     return ClaimCheck(tuple(runs), report, tape)
-
-
-def own_causes(tape: Tape, report: Report) -> tuple[Cause, ...]:
-    """Say why gradients that a program itself made are wrong; empty where no explanation fits.
-
-    Parameters
-    ----------
-    tape : Tape
-    report : Report
-        Its judgement. The gradients of its first backward pass are explained.
-    """
-    known = {
-        row.name: array
-        for row in report.rows
-        if row.sweep == 0 and row.value is not None
-        if (array := tape.values[row.value].array) is not None
-    }
-    try:
-        (run,) = Judged(tape, report).runs(read_claims(known), sweep=1)
-    except InputError:
-        return ()  # a format that claims cannot be in, or numbers that were let go
-    return run.causes
 
 
 def diff(
