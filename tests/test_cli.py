@@ -216,6 +216,15 @@ def test_a_step_that_runs_nothing_when_it_is_called(program: Path, definition: s
     assert "train.py:step yields or awaits, so that calling it runs nothing" in result.err
 
 
+def test_a_step_that_takes_arguments(program: Path) -> None:
+    program.write_text("def step(x, /, y, *rest, z, w=1, **more):\n    pass\n")
+    result = cli("check", f"{program}:step")
+    assert result.code == 2
+    assert "train.py:step takes arguments (x, y, z): name a function without any" in result.err
+    program.write_text("def step(*rest, w=1, **more):\n    pass\n")
+    assert "takes arguments" not in cli("check", f"{program}:step").err
+
+
 @pytest.mark.parametrize("code", ["0", "1", "3", "", "'so'"])
 @pytest.mark.parametrize("words", [(), ("--probe",)])
 def test_an_exit_code_of_the_program_is_no_verdict(

@@ -116,7 +116,7 @@ def check(
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
     from gradwitness.api.arguments import AUTO
-    from gradwitness.api.claims import judge_claims, positive
+    from gradwitness.api.claims import at_least_one, judge_claims
     from gradwitness.api.pages import checked_record, page_of, show
     from gradwitness.api.targets import probes_of, run_target
     from gradwitness.claims.sources import read_claims
@@ -134,7 +134,7 @@ def check(
     sarif = sarif and sarif.absolute()
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
-    digits = positive(digits)
+    digits = at_least_one(digits)
     rests_on(judge)
     if known_depth(depth) != FULL and probe:
         raise InputError(f"--probe judges in full: leave out --depth {depth}")

@@ -99,9 +99,9 @@ class ClaimCheck:
         Raises
         ------
         InputError
-            If ``digits`` is not positive.
+            If ``digits`` is less than 1.
         """
-        digits = positive(digits)
+        digits = at_least_one(digits)
         runs = tuple(replace(run, digits=digits) for run in self.runs)
         report = None if self.report is None else replace(self.report, digits=digits)
         return replace(self, runs=runs, report=report)
@@ -119,7 +119,7 @@ class ClaimCheck:
         GradientDisagreement
             If something disagrees or could not be judged. The message is the report.
         InputError
-            If ``digits`` is not positive.
+            If ``digits`` is less than 1.
         """
         judged = self.requiring(digits)
         if judged.required is not Verdict.AGREES:
@@ -151,16 +151,18 @@ class ClaimCheck:
         return Subject(self.tape, self.report, self.verdict, sections=sections)
 
 
-def positive(digits: float | None) -> float | None:
+def at_least_one(digits: float | None) -> float | None:
     """Return how many digits are required.
 
     Raises
     ------
     InputError
-        If that is not positive: every disagreement would pass.
+        If that is less than 1: errors of more than a tenth would pass.
     """
-    if digits is not None and not digits > 0:
-        raise InputError(f"digits={digits:g} would let every error pass: require 1 or more")
+    if digits is not None and not digits >= 1:
+        raise InputError(
+            f"digits={digits:g} would let errors of more than a tenth pass: require 1 or more"
+        )
     return digits
 
 

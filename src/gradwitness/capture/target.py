@@ -46,8 +46,22 @@ def load_function(path: Path, name: str) -> Callable[[], Any]:
             f"{path}:{name} yields or awaits, so that calling it runs nothing: name a function "
             "that runs the step to its end"
         )
+    if wanted := _required(function):
+        raise InputError(
+            f"{path}:{name} takes arguments ({', '.join(wanted)}): name a function without any"
+        )
     loaded: Callable[[], Any] = function
     return loaded
+
+
+def _required(function: Callable[..., Any]) -> list[str]:
+    """Return the arguments that a function cannot be called without."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []  # compiled: calling it will tell
+    optional = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in optional]
 
 
 def subjects(step: Callable[..., Any]) -> tuple[tuple[torch.nn.Module, ...], dict[str, Any]]:
