@@ -115,7 +115,8 @@ def probes_of(
     path, function = _program(target)
     try:
         step, models, names = _loaded(path, function)
-        found = run_probes(step, *models, names=names, passes=passes, saved=True, rerun=rerun)
+        again = [name for name in rerun if name != function]
+        found = run_probes(step, *models, names=names, passes=passes, saved=True, rerun=again)
         if function in rerun:
             found = replace(found, report=with_slopes(found, step))
     except GradwitnessError as error:
