@@ -150,10 +150,10 @@ def test_check_explains(program: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("absent.py:step", "no such file: absent.py (expected FILE.py:FUNCTION)"),
+        ("absent.py:step", "absent.py: No such file or directory (expected FILE.py:FUNCTION)"),
         ("train.py:absent", "has no function 'absent'; it has: Square, Half, start, right"),
-        ("train.py", "is neither FILE.py:FUNCTION nor a recording (.npz)"),
-        ("absent.npz", "absent.npz is not a file"),
+        ("train.py", "nor a recording (.npz); its functions: start, right, wrong"),
+        ("absent.npz", "cannot read absent.npz: No such file or directory"),
     ],
 )
 def test_check_of_what_cannot_be_checked(program: Path, target: str, message: str) -> None:

@@ -177,9 +177,9 @@ def test_a_file_of_numbers_is_read_not_run(tmp_path: Path) -> None:
     assert list(found.claims.runs[0]) == ["w"]
     (tmp_path / "broken.npz").write_bytes(b"nothing")
     assert "broken.npz" in take(tmp_path / "broken.npz", QUICK).failure
-    with pytest.raises(InputError, match=r"^no such file: .*none\.npz \(expected a \.py file with"):
+    with pytest.raises(InputError, match=r"none\.npz: No such file .*\(expected a \.py file with"):
         take(tmp_path / "none.npz", QUICK)
-    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path))} is not a file \(expected"):
+    with pytest.raises(InputError, match=r"it is a folder, not a file \(expected"):
         take(tmp_path, QUICK)
 
 

@@ -262,14 +262,14 @@ def test_what_a_page_lacks_is_said(tmp_path: Path, text: str, why: str) -> None:
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "none.json"
-    with pytest.raises(InputError, match=r"cannot read .*: there is no such file"):
+    with pytest.raises(InputError, match=r"cannot read .*: No such file"):
         compared(path, path)
 
 
 def test_a_folder_and_a_pipe_are_not_said_to_be_missing(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(InputError, match=r"cannot read .*: it is no regular file"):
+    for path, what in ((tmp_path, "a folder"), (tmp_path / "pipe", "a pipe or a device")):
+        with pytest.raises(InputError, match=f"cannot read .*: it is {what}"):
             compared(path, path)
 
 

@@ -7,6 +7,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError, MissingExtraError
+from gradwitness._given import kind
 from gradwitness._room import Room
 from gradwitness.judging.depth import FULL, SAMPLE
 
@@ -63,18 +64,14 @@ def require_usable(
     """
     for model in models:
         if not hasattr(model, "named_modules"):
-            raise InputError(f"watch takes models (torch.nn.Module), not {_kind(model)}")
+            raise InputError(f"watch takes models (torch.nn.Module), not {kind(model)}")
     for name, tensor in names.items():
         if not hasattr(tensor, "untyped_storage"):
-            raise InputError(f"names: {name!r} must name a tensor, not {_kind(tensor)}")
+            raise InputError(f"names: {name!r} must name a tensor, not {kind(tensor)}")
     if isinstance(rerun, str) or not isinstance(rerun, bool | Collection):
         raise InputError(
             f"rerun={rerun!r}: give True, False, or a list of functions or their names"
         )
-
-
-def _kind(item: object) -> str:
-    return f"{type(item).__name__} {item!r:.60}"
 
 
 def recorder_class() -> type[Recorder]:

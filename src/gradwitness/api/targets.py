@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 import traceback
@@ -16,7 +17,7 @@ from gradwitness._errors import (
     MissingExtraError,
     RuleError,
 )
-from gradwitness._printable import printable
+from gradwitness._printable import listed, printable
 from gradwitness.api.arguments import AUTO
 from gradwitness.api.at_leaves import with_slopes
 from gradwitness.api.declared_files import line_of, load_declarations
@@ -174,5 +175,18 @@ def _program(target: str) -> tuple[Path, str]:
     path, colon, function = target.rpartition(":")
     if not colon or not path.endswith(".py"):
         probed = "a recording cannot be probed: probing runs the program" * target.endswith(".npz")
-        raise InputError(probed or f"{target!r} is neither FILE.py:FUNCTION nor a recording (.npz)")
+        raise InputError(
+            probed
+            or f"{target!r} is neither FILE.py:FUNCTION nor a recording (.npz){_functions(target)}"
+        )
     return Path(path), function
+
+
+def _functions(target: str) -> str:
+    """Return what functions there are to choose from, if a target is a program without one."""
+    try:
+        tree = ast.parse(Path(target).read_bytes()) if target.endswith(".py") else None
+    except (OSError, SyntaxError, ValueError):
+        tree = None
+    names = [] if tree is None else [n.name for n in tree.body if isinstance(n, ast.FunctionDef)]
+    return f"; its functions: {listed(names, 8)}" if names else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradwitness._errors import InputError
+from gradwitness.files.named import require_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +26,7 @@ def load_function(path: Path, name: str) -> Callable[[], Any]:
     InputError
         If there is no such file or function. Errors of the file itself propagate.
     """
-    if not path.is_file():
-        raise InputError(f"no such file: {path} (expected FILE.py:FUNCTION)")
+    require_file(path, "FILE.py:FUNCTION")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} cannot be imported as a Python file")

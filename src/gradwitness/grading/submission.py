@@ -23,6 +23,7 @@ from gradwitness.claims.binary import read_arrays
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.sources import read_claims
 from gradwitness.engine.floats import is_float
+from gradwitness.files.named import require_file
 
 if TYPE_CHECKING:
     from gradwitness.grading.task import Limits
@@ -47,11 +48,7 @@ def take(path: Path, limits: Limits) -> HandedIn:
     A submission that fails is a bad one, and no error. Raises `InputError` if there is no such
     file, or programs cannot be run here.
     """
-    if not path.is_file():
-        what = f"{path} is not a file" if path.exists() else f"no such file: {path}"
-        raise InputError(
-            f"{what} (expected a .py file with {limits.function}(), or a file of gradients)"
-        )
+    require_file(path, f"a .py file with {limits.function}(), or a file of gradients")
     if path.suffix == ".py":
         return _run(path, limits)
     try:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import FileFormatError, InputError
+from gradwitness.files.named import require_file, unreadable
 from gradwitness.files.readers import SchemaError, a_dict, a_list, exactly, one_of, text
 from gradwitness.report.page.blocks import blocks_of, unpacked
 from gradwitness.report.record import SCHEMA, VERSION
@@ -213,10 +214,8 @@ def _moved(before: Entry, after: Entry) -> bool:
 
 
 def _read(path: Path) -> Saved:
+    require_file(path)
     try:
-        if not path.is_file():
-            what = "it is no regular file" if path.exists() else "there is no such file"
-            raise InputError(f"cannot read {path}: {what}")
         if path.stat().st_size > _LARGEST:
             raise InputError(f"{path} is larger than 1 GiB: compare smaller reports")
         content, blocks = path.read_bytes(), {}
@@ -226,7 +225,7 @@ def _read(path: Path) -> Saved:
             content = _record_of(page, blocks)
         return _saved(f"{path}", content, blocks)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     except (SchemaError, ValueError, RecursionError, EOFError, zlib.error) as error:
         why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise FileFormatError(
