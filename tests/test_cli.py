@@ -281,6 +281,14 @@ def test_graph_of_a_program_and_of_a_tape(program: Path, tmp_path: Path) -> None
         assert "HalfBackward #1" in (tmp_path / "g.dot").read_text()
 
 
+def test_graph_of_what_has_none(program: Path, tmp_path: Path) -> None:
+    program.write_text("def step():\n    pass\n")
+    result = cli("graph", "train.py:step", "-o", "g.svg")
+    assert result.code == 2
+    assert "train.py:step has no graph to draw, since nothing ran backward in it" in result.err
+    assert not (tmp_path / "g.svg").exists()
+
+
 def test_graph_with_an_unknown_ending(tmp_path: Path) -> None:
     result = cli("graph", "--preset", "sigmoid", "-o", "g.gif")
     assert result.code == 2

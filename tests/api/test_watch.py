@@ -92,7 +92,7 @@ def test_what_other_threads_run_is_told_to_be_unseen() -> None:
         thread = threading.Thread(target=step)
         thread.start()
         thread.join()
-    assert "No operation was recorded either: other threads are not watched." in str(witness)
+    assert "No operation was recorded either; other threads are not watched." in str(witness)
 
 
 def test_threads_that_watch_at_once_do_not_disturb_each_other() -> None:

@@ -131,7 +131,15 @@ def test_several_passes_are_told_apart() -> None:
 def test_no_gradient_at_all() -> None:
     with gw.watch() as witness:
         torch.ones(2) * 2
-    assert str(witness).startswith("No gradient was recorded: nothing ran backward.\n")
+    said = " ".join(str(witness).split())
+    assert said.startswith(
+        "No gradient was recorded: nothing ran backward. Call loss.backward() in the block, or the "
+        "function; --probe (gradwitness.probe) calls it on what the function returns."
+    )
+    with pytest.raises(ValueError, match="early"), gw.watch() as witness:  # noqa: PT012
+        torch.ones(2) * 2
+        raise ValueError("early")
+    assert "Call loss.backward()" not in str(witness)  # it may have been about to
 
 
 def rows_of(steps: int) -> list[list[str]]:

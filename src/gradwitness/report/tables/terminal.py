@@ -64,6 +64,12 @@ def styled(verdict: Verdict, relative_error: float = math.inf) -> Text:
     return Text(verdict.value, style=_MILD if small else _STYLES[verdict])
 
 
+_CALL_BACKWARD = (
+    "Call loss.backward() in the block, or the function; --probe (gradwitness.probe) calls it on "
+    "what the function returns."
+)
+
+
 def summary(report: Report, tape: Tape) -> RenderableType:
     """Return the whole judgement: the table of gradients, the faults, totals and coverage."""
     parts: list[RenderableType] = []
@@ -73,7 +79,9 @@ def summary(report: Report, tape: Tape) -> RenderableType:
         why = "a backward pass began, but produced none" if tape.sweeps else "nothing ran backward"
         parts.append(Text(f"No gradient was recorded: {why}."))
         if not tape.calls:
-            parts.append(Text("No operation was recorded either: other threads are not watched."))
+            parts.append(Text("No operation was recorded either; other threads are not watched."))
+        elif not tape.sweeps and tape.ended is None:
+            parts.append(Text(_CALL_BACKWARD))
     if report.wrong:
         names = Names(tape)
         told: set[str] = set()
