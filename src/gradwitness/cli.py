@@ -130,6 +130,8 @@ def check(
     from gradwitness.report.tables.terminal import summary
 
     files = _files(save, *(("page",) if redact else ()))
+    if redact and not (files or show_page):
+        raise InputError("--redact is about a page: save one with --save FILE.html, or add --open")
     # The program may change its folder.
     sarif = sarif and sarif.absolute()
     if not claims and (sweep is not None or dtype is not None):

@@ -137,6 +137,7 @@ def test_a_witness_watches_one_block() -> None:
 
 def test_nothing_can_be_asked_before_the_end() -> None:
     with gw.watch() as witness:
+        assert str(witness) == "there is no verdict before the watched block has ended."
         with pytest.raises(gw.GradwitnessError, match="no verdict before the watched block has en"):
             _ = witness.verdict
         with pytest.raises(gw.CaptureError, match="the recording is not ready before"):

@@ -44,9 +44,11 @@ def share(budget: Any, depth: str) -> float:
     InputError
         If it is no share, or not all blocks are to be sampled.
     """
+    if depth != SAMPLE:
+        raise InputError(f"budget={budget!r} needs depth='sample'")
     is_number = isinstance(budget, Real) and not isinstance(budget, bool)
-    if depth != SAMPLE or not is_number or not 0 < budget <= 1:
-        raise InputError(f"budget={budget!r}: give a share of 1, such as 0.01, with depth='sample'")
+    if not is_number or not 0 < budget <= 1:
+        raise InputError(f"budget={budget!r}: give a fraction between 0 and 1, such as 0.01")
     return float(budget)
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from gradwitness.report.page.subject import Sections
     from gradwitness.verdict import Fault
 
+_NOT_ENDED = "there is no verdict before the watched block has ended"
+
 
 class Witness:
     """A block of training code, recorded and judged step by step.
@@ -188,7 +190,7 @@ class Witness:
     @property
     def _judged(self) -> Awaited:
         if not self.ended:
-            raise GradwitnessError("there is no verdict before the watched block has ended")
+            raise GradwitnessError(_NOT_ENDED)
         return self._report
 
     @property
@@ -212,6 +214,8 @@ class Witness:
         return 0.0 if self._recorder is None else self._recorder.seconds
 
     def __str__(self) -> str:
+        if not self.ended:
+            return f"{_NOT_ENDED}."
         said = as_text(summary(self.report, self.tape)) if self.watched else NOT_WATCHED
         return said if self.sampling is None else f"{said}\n{self.sampling}"
 
