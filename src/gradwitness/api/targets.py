@@ -25,6 +25,7 @@ from gradwitness.api.probe import probe as run_probes
 from gradwitness.api.watch import Witness
 from gradwitness.files.tape_file import load_tape
 from gradwitness.judging.depth import FULL
+from gradwitness.judging.numbers import seconds_shown
 from gradwitness.judging.recorded import judge
 from gradwitness.report.console import console
 from gradwitness.report.tables.terminal import relative, summary
@@ -97,9 +98,8 @@ def run_target(
             raise _failed(target, error, "nothing was judged") from None
         failed = _failed(target, error, "what ran before that was judged")
         return Judged(witness.tape, witness.report, failed=failed)
-    cost = (
-        f"step      took {witness.seconds * 1e3:.3g} ms ({witness.overhead:.0%} recording overhead)"
-    )
+    took = seconds_shown(witness.seconds)
+    cost = f"step      took {took} ({witness.overhead:.0%} recording overhead)"
     try:
         return Judged(witness.tape, witness.report, cost)
     except JudgingInterrupted as interrupt:
