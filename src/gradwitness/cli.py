@@ -129,9 +129,7 @@ def check(
     from gradwitness.report.tables.probes import probes
     from gradwitness.report.tables.terminal import summary
 
-    files = _files(save, *(("page",) if redact else ()))
-    if redact and not (files or show_page):
-        raise InputError("--redact is about a page: save one with --save FILE.html, or add --open")
+    files = _pages(save, shown=show_page) if redact else _files(save)
     # The program may change its folder.
     sarif = sarif and sarif.absolute()
     if not claims and (sweep is not None or dtype is not None):
@@ -274,6 +272,12 @@ def _root(
 
 def _files(paths: list[Path] | None, *materials: str) -> list[Path]:
     return [require_ending(path, *materials) for path in paths or ()]
+
+
+def _pages(paths: list[Path] | None, *, shown: bool) -> list[Path]:
+    if not (paths or shown):
+        raise InputError("--redact is about a page: save one with --save FILE.html, or add --open")
+    return _files(paths, "page")
 
 
 def _save(paths: list[Path], materials: Materials) -> None:
