@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("taking", [gw.judge, gw.replay, lambda tape: gw.save_tape(tape, "t.npz")])
 def test_what_is_no_recording(taking: Callable[[Any], Any], tmp_path: Path) -> None:
     witness = gw.watch()
-    for given, said in (("rec.npz", "str 'rec.npz'"), (tmp_path, "PosixPath"), (witness, "Witness")):
+    for given, said in (
+        ("rec.npz", "str 'rec.npz'"),
+        (tmp_path, "PosixPath"),
+        (witness, "Witness"),
+    ):
         with pytest.raises(gw.InputError, match=rf"recording \(witness.tape, .*, not {said}"):
             taking(given)

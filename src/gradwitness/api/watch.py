@@ -11,7 +11,7 @@ from gradwitness._errors import GradientDisagreement, GradwitnessError, InputErr
 from gradwitness.api.arguments import AUTO, recorder_class, require_usable, room_for, share
 from gradwitness.api.awaited import Awaited
 from gradwitness.api.claims import ClaimCheck, at_least_one, judge_claims
-from gradwitness.api.sampling import BUDGET, NOT_WATCHED, sampling_of, watched_block
+from gradwitness.api.sampling import BUDGET, NOT_ENDED, NOT_WATCHED, sampling_of, watched_block
 from gradwitness.judging.depth import FAST, FULL, SAMPLE, known_depth
 from gradwitness.judging.finding import ALL, Report, rests_on
 from gradwitness.judging.left_out import found
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from gradwitness.capture import Recorder
     from gradwitness.report.page.subject import Sections
     from gradwitness.verdict import Fault
-
-_NOT_ENDED = "there is no verdict before the watched block has ended"
 
 
 class Witness:
@@ -190,7 +188,7 @@ class Witness:
     @property
     def _judged(self) -> Awaited:
         if not self.ended:
-            raise GradwitnessError(_NOT_ENDED)
+            raise GradwitnessError(NOT_ENDED)
         return self._report
 
     @property
@@ -215,7 +213,7 @@ class Witness:
 
     def __str__(self) -> str:
         if not self.ended:
-            return f"{_NOT_ENDED}."
+            return f"{NOT_ENDED}."
         said = as_text(summary(self.report, self.tape)) if self.watched else NOT_WATCHED
         return said if self.sampling is None else f"{said}\n{self.sampling}"
 
