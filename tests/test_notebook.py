@@ -176,7 +176,7 @@ SAID = re.compile(r"AGREES|DISAGREES|INCONCLUSIVE|CAUSE +.*|judged .*|first wron
 
 
 def said(outputs: list[dict[str, Any]]) -> list[str]:
-    """Return the verdicts, counts, causes and places of a cell's outputs: what no machine changes."""
+    """Return verdicts, counts, causes and places of a cell's outputs: what no machine changes."""
     texts = [o.get("text") or "".join(o["data"]["text/html"]) for o in outputs]
     return SAID.findall("".join("".join(text) for text in texts))
 

@@ -91,7 +91,12 @@ def test_an_error_is_shown_from_the_submission_s_own_line_on(tmp_path: Path) -> 
 
 def test_it_runs_beside_this_very_package(tmp_path: Path) -> None:
     """A clone that PYTHONPATH names has a child of its own, and so does what is installed."""
-    body = "import sys\ndef gradients():\n    print(sys.argv[0], 'gradwitness' in sys.modules)\n    return {}\n"
+    body = """
+import sys
+def gradients():
+    print(sys.argv[0], "gradwitness" in sys.modules)
+    return {}
+"""
     child = Path(gradwitness.__file__).parent / "grading" / "child.py"
     assert handed_in(tmp_path, body).printed == f"{child} False"
 

@@ -224,7 +224,7 @@ def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, st
     if c.reason:
         facts.append(("what", c.reason))
     if c.index is not None:
-        where = subscript(c.index) or "the number"
+        where = names.result(finding) + subscript(c.index) or "the number"
         facts.append(
             ("worst", f"{where}: torch has {c.recorded:.9g}, the witness {c.expected:.9g}")
         )
