@@ -143,6 +143,11 @@ def test_a_right_gradient_that_is_gone_is_in_doubt(
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
     assert finding["title"] == "v: AGREES -> absent"
     assert [change.how for change in compared(before, after).changes] == ["gone"]
+    assert run_words(["compare", f"{before}", f"{after}"]) == 3
+    assert (
+        "verdict   AGREES -> AGREES; something is newly in doubt, or gone"
+        in capsys.readouterr().out
+    )
     # One that was wrong is no loss, and nor is a new one.
     wrong = report(tmp_path, "c.json", {"w": ("AGREES", 1.0), "v": ("DISAGREES", 1.0)})
     assert compared(wrong, after).verdict is Verdict.AGREES

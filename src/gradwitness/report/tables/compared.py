@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 SCHEMA = "gradwitness-compared"
 VERSION = 1
 
+_CLOSING = {
+    Verdict.AGREES: "; nothing became worse",
+    Verdict.DISAGREES: "",
+    Verdict.INCONCLUSIVE: "; something is newly in doubt, or gone",
+}
+
 
 def compared_table(found: Compared) -> RenderableType:
     """Return what became worse first, then all else that is told otherwise."""
@@ -39,7 +45,7 @@ def compared_table(found: Compared) -> RenderableType:
     closing.append(f"{found.same} gradients unchanged\nverdict   ")
     closing.append(styled(found.before.verdict)).append(" -> ")
     closing.append(styled(found.after.verdict))
-    closing.append("; nothing became worse" if found.verdict is Verdict.AGREES else "")
+    closing.append(_CLOSING[found.verdict])
     if found.are_strangers:
         closing.append("\nno gradient is in both: these are reports of different programs")
     return Group(*parts, closing)
