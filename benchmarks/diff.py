@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 7
 WIDTH = 1000
+SMALL = 2000
 TEXT = 0.02  # of the size: text is slow for all
 PEAK = """
 import pathlib, sys, gradwitness
@@ -158,6 +159,20 @@ def odd(folder: Path, megabytes: float) -> Table:
     return table
 
 
+def small(folder: Path) -> Table:
+    """Return the table of files of many small tensors."""
+    table = Table("tensors", "/ reading both", "ms each", title=f"{SMALL:,} tensors in .npz")
+    for shape in ((), (8, 8)):
+        arrays = np.random.default_rng(0).standard_normal((SMALL, *shape), np.float32)
+        paths = folder / "a.npz", folder / "b.npz"
+        for path, numbers in zip(paths, (arrays, arrays * np.float32(1 + 1e-7)), strict=True):
+            tensors = {f"layers.{n}.weight": array for n, array in enumerate(numbers)}
+            np.savez(path, allow_pickle=False, **tensors)
+        reading, ours = least(partial(list, map(read, paths)), partial(gradwitness.diff, *paths))
+        table.add_row(str(shape), f"{ours / reading:.1f}", f"{1e3 * ours / SMALL:.2f}")
+    return table
+
+
 def others(folder: Path, plain: str) -> Iterator[tuple[str, Path]]:
     """Write the same numbers in other forms of text, and yield their names and files."""
     lines = plain.splitlines(keepends=True)
@@ -252,7 +267,7 @@ def main() -> None:
     megabytes = float(sys.argv[1]) if len(sys.argv) > 1 else 100.0
     with tempfile.TemporaryDirectory() as name:
         Console().print(binary(Path(name), megabytes), odd(Path(name), megabytes))
-        Console().print(text(Path(name), megabytes))
+        Console().print(small(Path(name)), text(Path(name), megabytes))
         if importlib.util.find_spec("pandas"):
             Console().print(tables(Path(name), megabytes))
 

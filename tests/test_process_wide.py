@@ -36,10 +36,10 @@ def _thresholds() -> Iterator[None]:
 
 def test_full_collections_are_rarer_within_blocks_alone() -> None:
     with gradwitness.watch(nn.Linear(1, 1)):
-        assert gc.get_threshold() == (700, 11, 120)
+        assert gc.get_threshold() == (700, 110, 12)
         with gradwitness.watch(nn.Linear(1, 1)):
-            assert gc.get_threshold() == (700, 11, 120)
-        assert gc.get_threshold() == (700, 11, 120)
+            assert gc.get_threshold() == (700, 110, 12)
+        assert gc.get_threshold() == (700, 110, 12)
     assert gc.get_threshold() == (700, 11, 12)
 
 
@@ -47,7 +47,7 @@ def test_blocks_may_end_in_any_order() -> None:
     first, second = gradwitness.watch(), gradwitness.watch()
     with first:
         second.__enter__()
-    assert gc.get_threshold() == (700, 11, 120)
+    assert gc.get_threshold() == (700, 110, 12)
     second.__exit__(None, None, None)
     assert gc.get_threshold() == (700, 11, 12)
 
@@ -66,10 +66,10 @@ def test_what_the_program_sets_in_part_stays_and_the_rest_is_restored() -> None:
 
 def test_the_largest_threshold_can_be_held() -> None:
     largest = 2**31 - 1
-    gc.set_threshold(700, 11, largest)
+    gc.set_threshold(700, largest, 12)
     with gradwitness.watch(nn.Linear(1, 1)):
-        assert gc.get_threshold() == (700, 11, largest)
-    assert gc.get_threshold() == (700, 11, largest)
+        assert gc.get_threshold() == (700, largest, 12)
+    assert gc.get_threshold() == (700, largest, 12)
 
 
 def test_they_are_rare_until_the_verdict_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_they_are_rare_until_the_verdict_is_there(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Judge, "conclude", concluding)
     with gradwitness.watch(nn.Linear(1, 1)):
         pass
-    assert seen == [(700, 11, 120)]
+    assert seen == [(700, 110, 12)]
     assert gc.get_threshold() == (700, 11, 12)
 
 

@@ -49,6 +49,11 @@ class ProcessWide(ABC):
             if not self._blocks:
                 self._restore()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether any block holds it."""
+        return self._blocks > 0
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Set it for a while, if that is possible."""
@@ -68,23 +73,24 @@ class ProcessWide(ABC):
 
 
 class _FullCollections(ProcessWide):
-    """Has Python's collector go through all objects of the program about as often as unwatched.
+    """Has Python's collector go through older objects of the program about as often as unwatched.
 
     It does so after so many new objects, and here most of those are the recorder's. Young objects
-    are collected as ever.
+    are collected as ever; so many times as seldom those that stayed, and with them, as often as
+    ever after that, all objects.
     """
 
     def _set(self) -> bool:
-        young, middle, self._before = gc.get_threshold()
+        young, self._before, old = gc.get_threshold()
         self._own = min(self._before * _TIMES, _MOST)
-        gc.set_threshold(young, middle, self._own)
+        gc.set_threshold(young, self._own, old)
         return True
 
     def _restore(self) -> None:
         # The program may have set the others, or all three.
-        young, middle, now = gc.get_threshold()
+        young, now, old = gc.get_threshold()
         if now == self._own:
-            gc.set_threshold(young, middle, self._before)
+            gc.set_threshold(young, self._before, old)
 
 
 class _OneBlasThread(ProcessWide):

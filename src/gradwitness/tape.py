@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Namespace of calls that are no operations: the program took numbers out of torch.
 OUTSIDE = "outside."
+HIGHER_ORDER = "higher_order."  # torch's operators that take functions: one call for all they run
 # Namespaces of operations that talk to other processes.
 COLLECTIVES = "c10d.", "_c10d_functional.", "_c10d_functional_autograd.", "symm_mem."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,47 @@ def test_what_other_threads_run_is_told_to_be_unseen() -> None:
         thread.start()
         thread.join()
     assert "No operation was recorded either; other threads are not watched." in str(witness)
+
+
+def test_a_block_that_raises_at_once_says_nothing_of_threads() -> None:
+    watched = gw.watch()
+    with pytest.raises(ZeroDivisionError), watched as witness:
+        raise ZeroDivisionError
+    assert "ended in ZeroDivisionError" in str(witness)
+    assert "threads" not in str(witness)
+
+
+def test_a_grad_that_another_thread_left_is_told_from_that_of_the_pass() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+
+    def step() -> None:
+        weighted(model(torch.ones(4, 3))).backward()
+
+    with gw.watch(model) as witness:
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
+        step()
+    lines = [line.split("  ")[0] for line in str(witness).splitlines()[1:5]]
+    assert lines == ["weight", "bias", "bias (.grad at the end)", "weight (.grad at the end)"]
+
+
+def test_digits_of_what_was_not_compared_are_not_told() -> None:
+    parameter = nn.Parameter(torch.linspace(1, 2, 3))
+    made: list[Any] = []
+
+    def elsewhere() -> None:
+        made.append(parameter.exp())
+
+    with gw.watch(names={"p": parameter}) as witness:
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        weighted(made[0]).backward()
+    (row,) = witness.report.rows
+    assert row.verdict is gw.Verdict.INCONCLUSIVE
+    assert math.isnan(row.digits)
 
 
 def test_threads_that_watch_at_once_do_not_disturb_each_other() -> None:

@@ -363,17 +363,6 @@ def test_an_interrupt_in_a_layer_s_fast_path_leaves_nothing_behind() -> None:
     assert traces() == NOTHING
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("options", [{}, {"keep": 0}, {"depth": "fast"}], ids=str)
-def test_a_trace_is_of_the_program_alone(options: Any) -> None:
-    # Torch traces a second time, and raises if that gives another graph.
-    model, x = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), torch.randn(5, 6)
-    trace: Any = torch.jit.trace
-    with gw.watch(**options) as witness:
-        trace(model, x)(x).square().mean().backward()
-    witness.require()
-
-
 def test_another_thread_trains_as_it_would_alone() -> None:
     alone, threaded = train(LOOPS[1], contextlib.nullcontext), []
     with gw.watch():

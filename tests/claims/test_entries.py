@@ -164,7 +164,7 @@ def test_entries_read_at_once_are_those_read_one_by_one(tmp_path: Path, content:
 
 
 def test_entries_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "runs_of_entries", None)  # it is not needed
+    monkeypatch.setattr(text, "Records", None)  # it is not needed
     lines = [f"w[{i},{j}] = {W[i][j]}" for i in range(3) for j in range(2)]
     (run,) = read_claims(_written(tmp_path / "a.txt", lines)).runs
     assert run["w"].array.tolist() == W

@@ -102,7 +102,7 @@ def test_tables(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_tables_with_a_wrong_row(form: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(rows("%.4f", ",") + WRONG_ROWS[form] + "\n" + rows("%.4f", ","))
-    assert told(path) == f"{path}, row 41: expected 7 numbers"
+    assert told(path).startswith(f"{path}, row 41: expected 7 numbers")
 
 
 def test_most_lines_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

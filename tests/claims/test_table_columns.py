@@ -148,7 +148,7 @@ def test_long_tables_are_read_by_columns(
     path = tmp_path / "a.csv"
     path.write_text("\n".join(LONG[form]))
     slow = cell_by_cell(path)
-    monkeypatch.setattr(csv_file, "claims_of_records", None)  # it is not needed
+    monkeypatch.setattr(csv_file, "Records", None)  # it is not needed
     assert told(path) == slow
     claims = read_claims(path)
     whole = [claim for claim in claims.runs[0].values() if claim.array.shape == W.shape]

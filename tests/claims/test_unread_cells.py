@@ -37,7 +37,34 @@ def test_a_cell_that_is_no_number_is_named(tmp_path: Path, table: str, row: int,
     with pytest.raises(FileFormatError) as error:
         read(tmp_path, table.format(cell))
     assert f"a.csv, row {row}," in str(error.value)
-    assert f"expected a number, found {cell!r}. Write decimals with a point" in str(error.value)
+    told = "Write NaN where" if cell in ("#N/A", "--") else "Write decimals with a point"
+    assert f"expected a number, found {cell!r}. {told}" in str(error.value)
+
+
+@pytest.mark.parametrize("cell", ["--", "-", "None", "null", "N/A", "#N/A", "?"])
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("a.csv", "name,value\nw,0.5\nb,{}\n", "a.csv, row 3, value: expected a number"),
+        ("a.csv", "1,2,3\n4,{},6\n", "a.csv, row 2: expected 3 numbers"),
+        ("a.csv", "1,{},3\n4,5,6\n", "a.csv, row 1: expected a number in cell 2"),
+        ("a.md", "|name|value|\n|-|-|\n|w|0.5|\n|b|{}|\n", "a.md, row 2, value: expected a number"),
+        ("a.json", '{{"w": [1, "{}"]}}', "a.json: expected only numbers in 'w'"),
+        ("a.txt", "w\n1 2 3\n4 {} 6\n", "a.txt, line 3, column 3: expected a number, ',' or ']'"),
+        ("a.txt", "w = [[1, 2], [{}, 3]]\n", "a.txt, line 1, column 15: expected a number"),
+    ],
+)
+def test_what_to_write_where_there_is_no_number(
+    tmp_path: Path, name: str, content: str, place: str, cell: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content.format(cell))
+    with pytest.raises(FileFormatError) as error:
+        read_claims(path)
+    text = str(error.value)
+    assert text.startswith(f"{tmp_path}/{place}")
+    assert f"found {cell!r}." in text
+    assert "nan where there is no number." in text.lower()
 
 
 @pytest.mark.parametrize(

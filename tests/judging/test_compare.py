@@ -328,19 +328,27 @@ def test_a_record_never_disagrees_with_itself(drawn: list[float], dtype: str) ->
     assert (comparison.verdict, comparison.refuted) == (I if nan else A, 0)
 
 
-def test_an_infinity_that_terms_of_one_sign_may_have_left_is_no_fault(
-    snapshot: SnapshotAssertion,
-) -> None:
-    # Half of all terms may have one sign. If these are 2^103 / u = 2^127 at most, none overflows;
-    # if they are 2^106 / u = 2^130, either infinity can be what is left of a sum of 0.
-    for recorded in (INF, -INF):
-        assert judged([recorded, 1.0], witness([0.0, 1.0], [2.0**103, 0.0])).verdict is D
-        comparison = judged([recorded, 1.0], witness([0.0, 1.0], [2.0**106, 0.0]))
+def test_what_may_overflow_on_the_way_may_be_anything(snapshot: SnapshotAssertion) -> None:
+    # Without overflow it would be 0 to within 2^-20.
+    overflown = witness([0.0, 1.0], [INF, 0.0], [2.0**-20, 0.0])
+    for recorded in (INF, -INF, NAN, 2.0**-19):
+        comparison = judged([recorded, 1.0], overflown)
         assert (comparison.verdict, comparison.refuted) == (I, 0)
         assert comparison.reason == snapshot
-    # Of 2^131 in all, no more than a hair is negative where the sum is 2^131.
-    assert judged([-INF, 1.0], witness([2.0**131, 1.0], [2.0**107, 0.0])).verdict is D
-    assert judged([-INF, 1.0], witness([2.0**131, 1.0], [2.0**109, 0.0])).verdict is I
+        # A finite bound says that nothing overflows.
+        assert judged([recorded, 1.0], witness([0.0, 1.0], [2.0**-20, 0.0])).verdict is D
+    agreed = judged([2.0**-21, 1.0], overflown)
+    assert (agreed.verdict, agreed.basis) == (A, "by the probable bound")
+    # So nothing larger passes.
+    assert agreed.detects == 2.0**-19
+
+
+def test_the_infinity_that_a_number_beyond_the_format_becomes_is_right() -> None:
+    beyond = witness([2.0**130, 1.0], [INF, 0.0], [2.0**110, 0.0])
+    assert judged([INF, 1.0], beyond).verdict is A
+    assert judged([-INF, 1.0], beyond).verdict is I
+    refuted = judged([NAN, 1.0], witness([-(2.0**130), 1.0], [2.0**110, 0.0]))
+    assert (refuted.verdict, refuted.reason) == (D, "nan where -inf is expected")
 
 
 def test_infinities_stay_out_of_the_figures() -> None:

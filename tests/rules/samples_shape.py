@@ -6,6 +6,7 @@ from rules.sampling import aten, normal, sample
 
 CREATE = (
     sample(aten.zeros.default, [2, 3], exact="y"),
+    sample(aten._efficientzerotensor.default, [2, 3], exact="y"),
     sample(aten.ones.default, [2, 3], exact="y"),
     sample(aten.full.default, [2, 3], 7, exact="y", note="whole"),
     sample(aten.full.default, [2, 3], 0.1, unused="y", note="not representable"),

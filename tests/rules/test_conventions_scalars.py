@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,6 +61,22 @@ def test_slopes_that_are_drawn_are_taken_from_the_result() -> None:
     x = torch.randn(50, requires_grad=True)
     witness = _drawn_slopes(x, 0.1, 0.4)
     assert witness.verdict is gw.Verdict.AGREES, str(witness)
+
+
+def test_the_slope_at_0_is_the_one_that_was_drawn() -> None:
+    torch.manual_seed(0)
+    x = torch.zeros(50, requires_grad=True)
+    witness = _drawn_slopes(x, 0.1, 0.4)
+    assert witness.verdict is gw.Verdict.AGREES, str(witness)
+    # Another slope between the limits is not the one.
+    call = next(c for c in witness.tape.calls if "rrelu" in c.op)
+    noise: Any = call.arguments["noise"]
+    values = [
+        replace(v, array=np.full(50, 0.25, np.float32)) if v.id == noise.value else v
+        for v in witness.tape.values
+    ]
+    report = gw.judge(replace(witness.tape, values=tuple(values)))
+    assert [f.step for f in report.wrong] == [Step.BACKWARD]
 
 
 def test_a_slope_outside_of_the_limits_is_refuted() -> None:

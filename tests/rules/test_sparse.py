@@ -404,3 +404,62 @@ def test_numbers_that_are_handed_out_by_columns_are_left_open() -> None:
     (row,) = witness.report.rows
     assert row.verdict is gw.Verdict.INCONCLUSIVE
     assert "numbers of a sparse tensor that do not lie row by row" in str(witness)
+
+
+# Row 0 names columns 1 and 2, row 1 none, row 2 column 0, and that number is a zero.
+PLACES = np.array([[-0.0, 4.0, -2.0], [-0.0, -0.0, -0.0], [0.0, -0.0, -0.0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("indices", [[0, 0, 2], [1, 2, 0]]),
+        ("indices", [[2, 0, 0, 0], [0, 2, 1, 2]]),
+        ("_indices", [[0, 0, 2], [1, 2, 0]]),
+        ("crow_indices", [0, 2, 2, 3]),
+        ("col_indices", [1, 2, 0]),
+        ("ccol_indices", [0, 1, 2, 3]),
+        ("row_indices", [2, 0, 0]),
+    ],
+)
+def test_the_places_of_a_sparse_tensor_are_those_that_it_names(name: str, right: Any) -> None:
+    rule = find(f"aten.{name}")
+    assert rule
+    found = np.array(right)
+    assert np.array_equal(rule.function(PLACES, found=found), found)
+    for index in np.ndindex(found.shape):
+        other = found.copy()
+        other[index] = (other[index] + 1) % 3
+        assert not np.array_equal(rule.function(PLACES, found=other), other)
+
+
+def of_rows(w: Any) -> Any:
+    s = recorded(S, torch.sparse_coo).float().coalesce()
+    return w[s.indices()[1]] * s._values()
+
+
+def of_compressed_rows(w: Any) -> Any:
+    s = recorded(S, torch.sparse_coo).float().to_sparse_csr()
+    assert s.crow_indices()[-1] == len(s.values())
+    return w[s.col_indices()] * s.values()
+
+
+@pytest.mark.parametrize("computed", [of_rows, of_compressed_rows])
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+def test_what_is_computed_at_the_places_of_a_sparse_tensor_agrees(computed: Any) -> None:
+    w = torch.ones(4, requires_grad=True)
+    with gw.watch(names={"w": w}) as witness:
+        weighted(computed(w)).backward()
+    assert witness.verdict is gw.Verdict.AGREES, str(witness)
+
+
+def test_places_that_are_not_read_row_by_row_are_left_open() -> None:
+    for name in ("crow_indices", "col_indices"):
+        rule = find(f"aten.{name}")
+        assert rule
+        with pytest.raises(NotImplementedError, match="a sparse tensor of blocks"):
+            rule.function(PLACES, found=np.array([0, 1]))
+    rule = find("aten.indices")
+    assert rule
+    with pytest.raises(NotImplementedError, match="without floating-point numbers"):
+        rule.function(PLACES.astype(int), found=np.array([[0], [1]]))

@@ -127,15 +127,14 @@ def kept_off(x: Plain, eps: float | None) -> Plain:
     return x if eps is None else _each(lambda p: sorted((eps, p, 1 - eps))[1], x)
 
 
-def rrelu(x: Plain, drawn: Plain, lower: float, upper: float, training: bool) -> Plain:
+def rrelu(x: Plain, noise: Plain, lower: float, upper: float, training: bool) -> Plain:
     """With the slope that was drawn, if it lies within the limits."""
 
     def one(p: float, q: float) -> float:
-        if p > 0:
-            return p
-        return sorted((upper * p, q, lower * p))[1] if training else (lower + upper) / 2 * p
+        slope = sorted((lower, q, upper))[1] if training else (lower + upper) / 2
+        return p if p > 0 else slope * p
 
-    return _each(one, x, drawn)
+    return _each(one, x, noise)
 
 
 def exponent_of(x: Plain) -> Plain:

@@ -227,7 +227,9 @@ class _Split:
         if kind == OWN:
             self._own.node_ran(count, node_run, update)
         elif kind != AGAIN:
-            self._findings[kind] += self._checks[sweep].judge_node(node_run, update)
+            self._findings[kind] += self._checks[sweep].judge_node(
+                self._tape.nodes[node_run.node], node_run, update
+            )
         return ()
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:

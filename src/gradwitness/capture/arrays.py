@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch._subclasses import FakeTensor
 
 from gradwitness.engine.floats import numpy_dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -42,6 +45,14 @@ def is_plain(tensor: torch.Tensor) -> bool:
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         and not torch._C._functorch.is_legacy_batchedtensor(tensor)
     )
+
+
+def are_shapes(tensors: Sequence[torch.Tensor | None]) -> bool:
+    """Whether some tensors stand for shapes alone: on no device, or a tracer's."""
+    for tensor in tensors:
+        if tensor is not None:
+            return tensor.is_meta or isinstance(tensor, FakeTensor)
+    return False
 
 
 def is_mirrored(tensor: torch.Tensor) -> bool:

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 import torch
 
 from gradwitness._failure import failure
+from gradwitness.capture.tracing import TRACED, untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-# Torch's types leave out that its tracer's state can be set.
 _TORCH: Any = torch._C
 # Looked up once: they are used around each step.
-_TRACED, _SET_TRACED = _TORCH._get_tracing_state, _TORCH._set_tracing_state
 _NO_DISPATCH, _NO_FUNCTION = _TORCH._DisableTorchDispatch, _TORCH.DisableTorchFunction
 
 
@@ -46,17 +45,15 @@ class Border:
     def attempt(self, step: Callable[[*Ts], T], *args: *Ts) -> T | None:
         """Run a step even after a failure; return None if it fails."""
         begun = perf_counter()
-        # What `torch.jit.trace` writes down is the program's alone.
-        traced = _TRACED()
-        if traced is not None:
-            _SET_TRACED(None)
+        trace = TRACED()
         try:
             with _NO_DISPATCH(), _NO_FUNCTION():
-                return step(*args)
+                if trace is None:
+                    return step(*args)
+                with untraced(trace):
+                    return step(*args)
         except Exception as error:  # noqa: BLE001 (the program goes on; the report mentions it)
             self.failures.append(failure(error))
             return None
         finally:
-            if traced is not None:
-                _SET_TRACED(traced)
             self.seconds += perf_counter() - begun

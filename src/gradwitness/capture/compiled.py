@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +18,17 @@ from gradwitness._process_wide import ProcessWide
 from gradwitness.tape import COMPILED, Unseen
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType
 
 _HOOKS = r"Using `torch\.compile\(module\)` when there are global hooks on modules"
-_COMPILED = "_TorchDynamoContext.__call__.<locals>.compile_wrapper"
+# What it calls its wrapper depends on torch's version.
+_COMPILED = "_TorchDynamoContext.__call__.<locals>."
+# Where the operators are called that take functions: torch compiles them itself.
+_OPERATORS = tuple(
+    str(Path(torch.__file__).parent / part) for part in ("_higher_order_ops", "nn/attention")
+)
 _NOT_COMPILED = "DisableContext.__call__.<locals>._fn"
 
 
@@ -48,6 +56,20 @@ class _Eager(ProcessWide):
         """Whether the program itself had set this stance."""
         asked: bool = self._stance.prev.stance == "force_eager"
         return asked
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Restore for a while what the program had set."""
+        with self._lock:
+            held = self._blocks > 0
+            if held:
+                self._restore()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if held:
+                    self._set()
 
 
 _EAGER = _Eager()
@@ -85,6 +107,33 @@ class Compiled:
             self.unseen.append(Unseen(COMPILED, None, None, line=line))
 
 
+def as_the_program_has_it() -> AbstractContextManager[None]:
+    """Return a context in which torch compiles what it would compile outside of all blocks."""
+    return _EAGER.lifted()
+
+
+def renew(function: Any) -> None:
+    """Let torch compile a function that it has just given up, since the stance was not set."""
+    code = getattr(function, "__code__", None)
+    if code is not None and not _EAGER.is_held:
+        forget: Any = torch._C._dynamo.eval_frame.reset_code
+        forget(code)
+
+
+def wraps_operator(frame: FrameType) -> bool:
+    """Whether in this frame torch itself compiles a call of an operator that takes functions."""
+    caller = frame.f_back
+    return (
+        _is_wrapper(frame)
+        and caller is not None
+        and caller.f_code.co_filename.startswith(_OPERATORS)
+    )
+
+
+def _is_wrapper(frame: FrameType) -> bool:
+    return frame.f_code.co_qualname.startswith(_COMPILED) and "fn" in frame.f_locals
+
+
 def _is_compiled() -> bool:
     """Whether the running code is wrapped to be compiled, and not excepted from it."""
     frame: FrameType | None = sys._getframe(1)
@@ -92,7 +141,7 @@ def _is_compiled() -> bool:
     ours = True
     while frame is not None:
         name = frame.f_code.co_qualname
-        if name == _COMPILED:
+        if _is_wrapper(frame) and not wraps_operator(frame):
             return True
         if name == _NOT_COMPILED:
             if not ours:

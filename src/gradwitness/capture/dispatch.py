@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gradwitness.capture.applications import Applications
+from gradwitness.capture.arrays import are_shapes
 from gradwitness.capture.backward_steps import BackwardSteps
 from gradwitness.capture.convolutions import CONVOLUTIONS, adds_in_parts
 from gradwitness.capture.drafts import CallDraft
+from gradwitness.capture.engine_modes import are_others_on, below, is_faked
+from gradwitness.capture.higher_order import is_higher_order, run_unseen
 from gradwitness.capture.mode import Mode
 from gradwitness.capture.ranks import Arrivals, filled
-from gradwitness.capture.schemas import operation, undeclared_writes
+from gradwitness.capture.schemas import is_composite, operation, undeclared_writes
 from gradwitness.capture.source import (
-    ENGINE,
+    called_by_engine,
     instruction,
     is_custom,
+    is_custom_backward,
     is_innermost_function,
-    is_skipped,
     tensors_in,
 )
+from gradwitness.capture.tracing import TRACED, unseen_by_tracer
 from gradwitness.capture.uses import uses
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import FrameType
 
     from gradwitness.capture.border import Border
     from gradwitness.capture.observer import Audience
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from gradwitness.capture.values import ValueStore
 
 
+_OPERATION = torch._ops.OpOverload
 _SUM = torch.ops.aten.sum.dim_IntList
 _DETACH = torch.ops.aten.detach.default
 # Excluded when the program itself detaches, but for ``.data``.
@@ -48,8 +51,6 @@ _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage,
     torch.ops.aten.set_.source_Storage_storage_offset,
 )
-# What runs the backward of a custom function, which may be torch's own.
-_BACKWARD = torch.autograd.function.BackwardCFunction.apply.__code__
 # What is written down as it is.
 _ATOMS = {bool, int, float, complex, str}
 
@@ -94,6 +95,9 @@ class DispatchRecorder(Mode):
         The reader resets it.
     """
 
+    # Torch hands those to no mode that does not say so.
+    supports_higher_order_operators = True
+
     def __init__(
         self,
         values: ValueStore,
@@ -121,12 +125,9 @@ class DispatchRecorder(Mode):
         self.read: set[Any] = set()
         # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
-        # How many functions of torch the program has called, as far as a function mode sees.
-        self.functions = 0
-        # What the program ran when the last operation was written down.
-        self._running: object = None
-        # By operation, number of arguments, and number of results.
-        self._uses: dict[tuple[str, int, int], Uses] = {}
+        self.functions = 0  # that the program has called, as far as a function mode sees
+        self._running: object = None  # when the last operation was written down
+        self._uses: dict[tuple[str, int, int], Uses] = {}  # by operation, arguments, results
 
     def add(self, draft: CallDraft, operands: Iterable[int], *, closed: bool = False) -> int:
         """Write a call down, hold its values for its possible node, and tell the observer.
@@ -183,40 +184,67 @@ class DispatchRecorder(Mode):
         if not torch.is_grad_enabled():
             self._needed += self.applications.note(len(self.calls))
             if self.applications.running:
-                self._goes_out(name, Ref(self._values.of(tensor)))
+                self.tells(f"{OUTSIDE}{name}", Ref(self._values.of(tensor)))
         elif name == "tolist" and not self.applications.running:
             # One number that is read is a call for torch, too.
-            self._goes_out(name, Ref(self._values.of(tensor)), alone=True)
+            self.tells(f"{OUTSIDE}{name}", Ref(self._values.of(tensor)), alone=True)
 
-    def _goes_out(self, name: str, tensor: Argument, *, alone: bool = False) -> None:
-        self.add(
-            CallDraft(
-                op=f"{OUTSIDE}{name}",
-                arguments={"self": tensor},
-                outputs=(),
-                writes=(),
-                is_view=False,
-                # Outside of custom functions it belongs to no node.
-                sequence=-1 if alone else torch._C._autograd._get_sequence_nr() - 1,
-                grad_enabled=False,
-                backward_of=None,
-                source=self._trail.here(),
-            ),
-            references(tensor),
-            closed=alone,
+    def tells(self, op: str, tensor: Argument, *made: int, alone: bool = False) -> None:
+        """Write down what no dispatch mode is told of."""
+        graded = bool(made) and torch.is_grad_enabled()
+        draft = self._told(op, {"self": tensor}, made, graded=graded)
+        draft.is_view = bool(made)
+        if alone:
+            # Outside of custom functions it belongs to no node.
+            draft.sequence = -1
+        self.add(draft, references(tensor), closed=alone)
+
+    def stands_for(self, op: str, operands: Sequence[int], made: Sequence[int]) -> None:
+        """Write down one call for operations that no mode was told of."""
+        arguments: dict[str, Argument] = {"operands": tuple(map(Ref, operands))}
+        draft = self._told(op, arguments, made, graded=torch.is_grad_enabled())
+        draft.backward_of = torch._C._current_autograd_node()
+        self.add(draft, operands)
+
+    def _told(
+        self, op: str, arguments: dict[str, Argument], made: Sequence[int], *, graded: bool
+    ) -> CallDraft:
+        return CallDraft(
+            op=op,
+            arguments=arguments,
+            outputs=tuple(made),
+            writes=(),
+            is_view=False,
+            sequence=torch._C._autograd._get_sequence_nr() - 1,
+            grad_enabled=graded,
+            backward_of=None,
+            source=self._trail.here(),
         )
 
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if type(func) is not _OPERATION and is_higher_order(func):
+            # The function mode is off.
+            return run_unseen(func, args, kwargs, self._values, self, self._border)
         if torch.is_inference_mode_enabled():
-            # In inference mode torch does not decompose composite operations: do it here.
+            # In inference mode torch does not decompose composite operations: do it here, where no
+            # other mode sees it.
+            if are_others_on() and is_composite(func):
+                with below(self):
+                    return self._run(func, args, kwargs)
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
         border = self._border
-        begun = None if border.failures else border.attempt(self._before, func, args, kwargs)
-        result = self._run(func, args, kwargs)
+        passed = border.failures or is_faked()
+        begun = None if passed else border.attempt(self._before, func, args, kwargs)
+        if func is _DETACH and TRACED() is not None:
+            # Only a mode is told how ``.data`` is made.
+            with unseen_by_tracer():
+                result = self._run(func, args, kwargs)
+        else:
+            result = self._run(func, args, kwargs)
         if begun is not None and not border.failures:
             border.attempt(self._write, begun, result)
         if self.steps.under_way:
@@ -230,8 +258,8 @@ class DispatchRecorder(Mode):
         # Operations inside a backward pass count only if they are themselves differentiable: alone,
         # or in the forward of a custom function that is applied there.
         applied = not graded and (node is None or is_innermost_function())
-        recorded = applied or graded or (known.is_collective and _is_custom_backward(node))
-        if func is _SUM and node is not None and _called_by_engine():
+        recorded = applied or graded or (known.is_collective and is_custom_backward(node))
+        if func is _SUM and node is not None and called_by_engine():
             self.summed = True
         if func is _DETACH and self._saves(args[0]):
             self._free_judged()
@@ -272,15 +300,17 @@ class DispatchRecorder(Mode):
 
     def _write(self, begun: _Begun, result: Any) -> None:
         known, arguments, targets = begun.operation, begun.arguments, begun.targets
-        if known.func in _FROM_STORAGE:
-            # Data from outside: from a DataLoader's worker.
-            return
         values, results = self._values, _results(begun, result)
+        if known.func in _FROM_STORAGE or are_shapes(results):
+            # Data from a DataLoader's worker; or no numbers, which nothing can be made of.
+            return
+        if known.drawn and begun.live is not None:
+            arguments[known.drawn] = self._operand(begun, begun.live[known.drawn])
         outputs = tuple([None if t is None else values.made(t) for t in results])
         if not known.is_collective and outputs.count(None) == len(outputs):
             # No result to check: `item()`, a profiler's mark.
             if known.func is _NUMBER and begun.node is None and not self.applications.running:
-                self._goes_out("item", arguments["self"], alone=True)
+                self.tells(f"{OUTSIDE}item", arguments["self"], alone=True)
             return
         sources, made = values.storages(begun.operands), values.storages(outputs)
         base = targets[0]._base if targets else None
@@ -363,24 +393,6 @@ def _results(begun: _Begun, result: Any) -> list[torch.Tensor | None]:
     return [result] if isinstance(result, torch.Tensor) else [*tensors_in(result, keep_none=True)]
 
 
-def _is_custom_backward(node: Any) -> bool:
-    """Whether a custom function's backward runs: no record shows its talk to other processes."""
-    return isinstance(node, torch.autograd.function.BackwardCFunction)
-
-
 def _unpacking_hooks() -> Any:
     """Return the hooks that torch puts on the tensors that it saves now, if there are any."""
     return torch._C._autograd._top_saved_tensors_default_hooks(True)
-
-
-def _called_by_engine() -> bool:
-    """Whether autograd itself called an operation, not the program's code."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code is not ENGINE:
-        if frame.f_code is _BACKWARD:
-            return False
-        if not is_skipped(frame.f_code.co_filename):
-            return False
-        frame = frame.f_back
-    # Torch runs deep passes within passes on threads of its own, which begin with the node.
-    return True

@@ -7,18 +7,25 @@ its derivative formulas take another branch, with other bits.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch._C import _pop_torch_dispatch_stack, _push_on_torch_dispatch_stack
 from torch.overrides import _get_current_function_mode_stack, _push_mode
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from gradwitness.capture.mode import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch.overrides import TorchFunctionMode
+
+
+# Torch's types leave these out.
+_TORCH: Any = torch._C
+_MODE_OF, _FAKED = _TORCH._get_dispatch_mode, _TORCH._TorchDispatchModeKey.FAKE
 
 
 def enter(mode: TorchFunctionMode) -> None:
@@ -47,6 +54,66 @@ class Aside:
     def back(self, node: int) -> None:
         """Restore the thread's stack."""
         _put(self._modes.pop(node), _get_current_dispatch_mode_stack())
+
+
+def are_others_on() -> bool:
+    """Whether a dispatch mode of the program's is on the thread's stack."""
+    modes = _get_current_dispatch_mode_stack()
+    return any(not (isinstance(mode, Mode) or _is_compiler_s(mode)) for mode in modes)
+
+
+def is_faked() -> bool:
+    """Whether a mode is on under which operations compute shapes, and no numbers."""
+    return _MODE_OF(_FAKED) is not None
+
+
+def is_on(mode: object) -> bool:
+    """Whether a mode is on the thread's stack."""
+    return any(other is mode for other in _get_current_dispatch_mode_stack())
+
+
+def is_traced() -> bool:
+    """Whether a mode of torch's compiler is on, under which tensors stand for others."""
+    return any(map(_is_compiler_s, _get_current_dispatch_mode_stack()))
+
+
+@contextlib.contextmanager
+def without_ours() -> Iterator[None]:
+    """Leave this package's modes for a while; the program's own stay, in order."""
+    before = _get_current_dispatch_mode_stack()
+    ours = [mode for mode in before if isinstance(mode, Mode)]
+    if are_others_on():
+        _put([mode for mode in before if not isinstance(mode, Mode)], before)
+        try:
+            yield
+        finally:
+            _put(before, _get_current_dispatch_mode_stack())
+        return
+    # They are the uppermost. Torch's compiler asks what has been entered, not what is on the stack.
+    for mode in reversed(ours):
+        TorchDispatchMode.__exit__(mode, None, None, None)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for mode in ours:
+            TorchDispatchMode.__enter__(mode)  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def below(mode: Mode) -> Iterator[None]:
+    """Put a mode below the program's on the thread's stack, so that it sees what they run."""
+    before = _get_current_dispatch_mode_stack()
+    compilers = sum(map(_is_compiler_s, before))
+    moved = [*before[:compilers], mode, *before[compilers:]]
+    _put(moved, before)
+    try:
+        yield
+    finally:
+        _put(before, moved)
+
+
+def _is_compiler_s(mode: Any) -> bool:
+    return getattr(mode, "_mode_key", None) is not None
 
 
 def _put(modes: Sequence[Any], now: Sequence[Any]) -> None:

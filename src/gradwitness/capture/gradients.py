@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from types import MethodWrapperType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from gradwitness.capture.balance import ASSIGNMENTS
+from gradwitness.capture.context import Context
+from gradwitness.capture.dropped import Dropped
+from gradwitness.capture.engine_modes import is_traced
 from gradwitness.capture.entries import ENTRIES
-from gradwitness.capture.passes import Context, SweepDraft
+from gradwitness.capture.higher_order import is_higher_order, run_unseen
+from gradwitness.capture.passes import SweepDraft
+from gradwitness.capture.tracing import TRACED, plainly
+from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,15 +46,25 @@ class BackwardRecorder(TorchFunctionMode):
         super().__init__()
         self.drafts: list[SweepDraft] = []
         self._running: list[SweepDraft] = []
-        self._context = Context(values, graph, dispatch, retention, audience, border, outside)
+        self._context = Context(
+            values, graph, dispatch, retention, audience, border, outside, Dropped(values, graph)
+        )
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    @property
+    def __torch_function__(self) -> Any:
+        return self._called if TRACED() is None else plainly(self)
+
+    def _called(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self._context.dispatch.functions += 1
-        if func not in _LOOKED_AT:
-            return func(*args, **kwargs)
         border = self._context.border
-        entry = ENTRIES.get(func)
+        if func not in _LOOKED_AT:
+            if type(func) in _FUNCTIONS or not is_higher_order(func):
+                return func(*args, **kwargs)
+            context = self._context
+            return run_unseen(func, args, kwargs, context.values, context.dispatch, border)
+        # Under a mode of torch's compiler a pass computes no numbers.
+        entry = None if is_traced() else ENTRIES.get(func)
         if entry is None:
             way = _WAYS_OUT.get(func)
             if way is not None and args and isinstance(args[0], torch.Tensor):
@@ -58,7 +75,10 @@ class BackwardRecorder(TorchFunctionMode):
             leaves_none = len(args) < 2 or args[1] is None
             seen = func in ASSIGNMENTS and (not self._running or leaves_none)
             leaves = border.take(self._assigns, args[0]) if seen else ()
+            before = border.take(self._ends, args[0]) if func is _DETACH else None
             result = func(*args, **kwargs)
+            if before is not None:
+                border.take(self._is_detached, args[0], before)
             for leaf in leaves or ():
                 border.take(self._context.values.balance.settle, leaf)
             return result
@@ -88,6 +108,19 @@ class BackwardRecorder(TorchFunctionMode):
         self._context.retention.last(number)
         self._context.retention.drop(number)
 
+    def _ends(self, tensor: torch.Tensor) -> int | None:
+        """Note the history that a tensor is about to lose, if it has one; return its number."""
+        if tensor.is_leaf:
+            return None
+        number = self._context.values.of(tensor)
+        self._context.values.histories.add(tensor, number)
+        return number
+
+    def _is_detached(self, tensor: torch.Tensor, before: int) -> None:
+        """Write down what no dispatch mode is told of: torch only drops the tensor's history."""
+        now = self._context.values.made(tensor)
+        self._context.dispatch.tells("aten.detach.default", Ref(before), now, alone=True)
+
     def _goes_out(self, way: str, tensor: torch.Tensor) -> None:
         dispatch = self._context.dispatch
         dispatch.hands_out(way, tensor)
@@ -114,8 +147,18 @@ _WAYS_OUT: dict[Any, str] = {
     )
 }
 
+_DETACH = torch.Tensor.detach_
+
+# What torch's functions are, but for its operators; to ask a type is quick.
+_FUNCTIONS = {
+    *map(type, (torch.sin, torch.Tensor.sin, torch.Tensor.backward)),
+    MethodWrapperType,
+    torch._ops.OpOverload,
+    torch._ops.OpOverloadPacket,
+}
+
 # All that the mode does not just run.
-_LOOKED_AT = {*ENTRIES, *_WAYS_OUT, *ASSIGNMENTS, torch.Tensor.register_hook}
+_LOOKED_AT = {*ENTRIES, *_WAYS_OUT, *ASSIGNMENTS, torch.Tensor.register_hook, _DETACH}
 
 # Those that return the memory itself, which can be resized or written to without a call.
 _LENDING = ("untyped_storage", "storage", "share_memory_", "numpy", "__array__", "__dlpack__")

@@ -15,6 +15,9 @@ from gradwitness.capture.schemas import operation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# What torch says of an argument that is not of its type.
+_MISTAKEN = "Cast error details"
+
 
 @functools.cache
 def _not_compiled(seen: Callable[..., Any]) -> Any:
@@ -47,7 +50,18 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with torch._C._PreserveDispatchKeyGuard():
             for key in operation(func).keys:
                 torch._C._dispatch_tls_set_dispatch_key_excluded(key, False)
-            return func(*args, **kwargs)
+            try:
+                if not torch._C._len_torch_function_stack():
+                    return func(*args, **kwargs)
+                # A function mode has not seen this: torch has called it without Python.
+                with torch._C.DisableTorchFunction():
+                    return func(*args, **kwargs)
+            except RuntimeError as error:
+                if _MISTAKEN not in str(error):
+                    raise
+            # Torch hands a constant of a trace to a mode as the number that it was made of, and
+            # takes it back as a tensor only where Python's numbers are usual.
+            return func(*operation(func).with_tensors(args), **kwargs)
 
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, below autograd, and return its result."""

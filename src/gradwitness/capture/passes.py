@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +12,7 @@ from gradwitness.capture.engine_modes import Aside, enter
 from gradwitness.capture.engine_run import EngineRun
 from gradwitness.capture.entries import Request, edge_of
 from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
-from gradwitness.capture.source import tensors_in
+from gradwitness.capture.source import is_custom, tensors_in
 from gradwitness.capture.visits import Visit
 from gradwitness.tape import AFTERWARDS, Edge, Kind, LeafUpdate, NodeRun, Sweep
 
@@ -22,31 +21,12 @@ if TYPE_CHECKING:
 
     from torch.overrides import TorchFunctionMode
 
-    from gradwitness.capture.border import Border
-    from gradwitness.capture.dispatch import DispatchRecorder
-    from gradwitness.capture.graph import GraphRecorder
-    from gradwitness.capture.observer import Audience
-    from gradwitness.capture.outside import Outside
-    from gradwitness.capture.retention import Retention
-    from gradwitness.capture.values import ValueStore
+    from gradwitness.capture.context import Context
 
 # Where a tensor holds its hooks that run after the accumulation.
 _POST_HOOKS = "_post_accumulate_grad_hooks"
 
 Values = tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
-class Context:
-    """Shared by the passes of one recording."""
-
-    values: ValueStore
-    graph: GraphRecorder
-    dispatch: DispatchRecorder
-    retention: Retention
-    audience: Audience
-    border: Border
-    outside: Outside
 
 
 class SweepDraft:
@@ -75,6 +55,7 @@ class SweepDraft:
         self._audience = context.audience
         self._border = context.border
         self._outside = context.outside
+        self._dropped = context.dropped
         self._request = Request([], [], None, retains=True, creates=False)
         self._aside = Aside()
         self._run = EngineRun()
@@ -257,6 +238,8 @@ class SweepDraft:
             self._values.balance.settle(self._graph.nodes[number].alive.variable)
         if outermost:
             self._values.balance.verify_all(self._number)
+        elif not self._request.retains:
+            self._dropped.note(update.node for update in self._leaves)
         nodes = self._graph.nodes
         for number in self._run.shared.intersection(u.node for u in self._leaves):
             self._values.balance.share(nodes[number].alive.variable, self._number)
@@ -336,14 +319,15 @@ class SweepDraft:
         arrived = self._incoming.pop(number)
         if custom:
             self._outside.node_ran(number)
+            self._dropped.let_go()
         node_run = NodeRun(
             number,
             arrived,
             outgoing,
             # A gradient becomes the leaf's own, which the program's hooks may change.
             () if leaf else self._changed(number, arrived),
-            # Built-in nodes rely on autograd to undo their broadcasting.
-            summed=dispatch.summed and custom,
+            # Built-in nodes, and torch's own functions, rely on autograd to undo broadcasting.
+            summed=dispatch.summed and is_custom(draft.alive),
             after=len(dispatch.calls),
             seen=number not in self._alone,
             steps=dispatch.steps.end(number, gradients) if custom else (),

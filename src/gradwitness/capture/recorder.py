@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from gradwitness._errors import CaptureError
 from gradwitness._process_wide import FULL_COLLECTIONS
@@ -20,6 +19,7 @@ from gradwitness.capture.closing import closed
 from gradwitness.capture.compiled import Compiled
 from gradwitness.capture.devices import let_go
 from gradwitness.capture.dispatch import DispatchRecorder
+from gradwitness.capture.engine_modes import is_on
 from gradwitness.capture.fast_paths import FastPaths
 from gradwitness.capture.gradients import BackwardRecorder
 from gradwitness.capture.graph import GraphRecorder
@@ -267,7 +267,7 @@ class Recorder:
         return tape
 
     def _records_here(self) -> bool:
-        return any(mode is self._dispatch for mode in _get_current_dispatch_mode_stack())
+        return is_on(self._dispatch)
 
     def _name_parameters(self, root: torch.nn.Module) -> None:
         self._outside.met(root)

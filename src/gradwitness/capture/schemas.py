@@ -21,6 +21,12 @@ _PICKS = {
     torch.ops.aten.take.default,
 }
 
+# Into which argument an operation writes what it has drawn.
+_DRAWN = {
+    torch.ops.aten.rrelu_with_noise.default: "noise",
+    torch.ops.aten.rrelu_with_noise_.default: "noise",
+}
+
 _COUNTS = torch._C.DispatchKey.ADInplaceOrView
 _LAZY = (
     torch._C.DispatchKey.Conjugate,
@@ -80,6 +86,8 @@ class Operation:
         Whether it reads no number that its result has not, and perhaps few of its operand's.
     is_factory : bool
         Whether it reads no number at all.
+    drawn : str
+        The argument in which it leaves what it has drawn, or empty.
     """
 
     func: Any
@@ -93,6 +101,7 @@ class Operation:
     is_peculiar: bool
     picks: bool
     is_factory: bool
+    drawn: str
 
     def arguments(self, args: Any, kwargs: Any) -> dict[str, Any]:
         """Return the arguments of a call by name, defaults filled in."""
@@ -100,6 +109,11 @@ class Operation:
         defaults = {p.name: p.default for p in self.parameters[len(args) :]}
         meant = {p.name: p.meant for p in self.parameters}
         return {name: meant[name](one) for name, one in (given | defaults | kwargs).items()}
+
+    def with_tensors(self, args: Any) -> list[Any]:
+        """Return positional arguments with tensors where numbers stand for them."""
+        pairs = zip(self.parameters, args, strict=False)
+        return [p.meant(argument) if p.is_tensor else argument for p, argument in pairs]
 
 
 def operation(func: Any) -> Operation:
@@ -111,6 +125,13 @@ def operation(func: Any) -> Operation:
 
 
 _KNOWN: dict[int, Operation] = {}
+
+
+def is_composite(func: Any) -> bool:
+    """Whether torch computes an operation by others, of which each has its own derivative."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    has_kernel: Any = torch._C._dispatch_has_kernel_for_dispatch_key
+    return key in func.py_kernels or has_kernel(func.name(), key)
 
 
 def _read(func: Any) -> Operation:
@@ -127,9 +148,10 @@ def _read(func: Any) -> Operation:
         is_collective,
         is_undeclared or func._schema.is_mutable,
         _is_in_place(func, name, parameters),
-        is_undeclared or func in CONVOLUTIONS,
+        is_undeclared or func in CONVOLUTIONS or func in _DRAWN,
         func in _PICKS or _is_view(func),
         _is_factory(func, name),
+        _DRAWN.get(func, ""),
     )
 
 

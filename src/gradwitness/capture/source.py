@@ -36,6 +36,8 @@ _AROUND = (str(Path(__file__).parent), str(Path(torch.__file__).parent / "_dynam
 # Where torch's engine begins to run a backward pass, as far as Python sees it.
 ENGINE = torch.autograd.graph._engine_run_backward.__code__
 
+# What runs the backward of a custom function, which may be torch's own.
+_BACKWARD = torch.autograd.function.BackwardCFunction.apply.__code__
 _APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
 
 
@@ -112,12 +114,28 @@ def is_innermost_function() -> bool:
     return False
 
 
+def called_by_engine() -> bool:
+    """Whether autograd itself called an operation, not the program's code."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not ENGINE:
+        if frame.f_code is _BACKWARD or not is_skipped(frame.f_code.co_filename):
+            return False
+        frame = frame.f_back
+    # Torch runs deep passes within passes on threads of its own, which begin with the node.
+    return True
+
+
 def is_custom(node: Any) -> bool:
     """Whether a node is a custom function's, and the function not one of torch's own."""
     if not isinstance(node, torch.autograd.function.BackwardCFunction):
         return False
     function = getattr(type(node), "_forward_cls", None)
     return not getattr(function, "__module__", "torch.").startswith("torch.")
+
+
+def is_custom_backward(node: Any) -> bool:
+    """Whether a custom function's backward runs: no record shows its talk to other processes."""
+    return isinstance(node, torch.autograd.function.BackwardCFunction)
 
 
 def tensors_in(argument: Any, *, keep_none: bool = False) -> Iterator[Any]:

@@ -181,6 +181,11 @@ class ValueStore:
         draft = self.drafts[known.value]
         draft.objects = tuple([key for key in draft.objects if key != id(tensor)])
 
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor itself is held, not only watched."""
+        known = self._by_object.get(id(tensor))
+        return known is not None and known.held is tensor
+
     def hold(self, tensor: torch.Tensor) -> None:
         """Hold a tensor in any case: the program has put a hook on it."""
         self.of(tensor)

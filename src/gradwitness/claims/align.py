@@ -99,7 +99,8 @@ def align(run: Run, shapes: Shapes) -> Alignment:
     """
     state = _Matching(run, shapes)
     state.accept(_counted(state), "layer by layer, as a list counts them")
-    state.accept({n: n for n in state.references if n in state.claims}, "")
+    left = set(state.claims)
+    state.accept({n: n for n in state.references if n in left}, "")
     state.accept(_unique(state, light_key), "same words")
     _by_meaning(state)
     _by_order(state)

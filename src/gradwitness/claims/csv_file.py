@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,32 +14,29 @@ import numpy as np
 from gradwitness._errors import FileFormatError
 from gradwitness._printable import listed
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.records import NAMES, Ambiguous, claims_of_records, limited
 from gradwitness.claims.table_cells import cells_of
-from gradwitness.claims.table_columns import (
-    are_plain,
-    claims_by_column,
-    claims_of_numbers,
-)
+from gradwitness.claims.table_columns import Columns, are_plain, columns_of
+from gradwitness.claims.table_records import Ambiguous, Records, limited
+from gradwitness.claims.tables import NAMES, claims_of_table
 from gradwitness.claims.text import read_text, tensors_of
 from gradwitness.claims.text_brackets import squeezed
 from gradwitness.claims.text_file import MOST_BYTES, read_bytes
-from gradwitness.claims.text_numbers import Digits, Numbers, digits
+from gradwitness.claims.text_numbers import NOTHING, Digits, Numbers, advice, digits
 from gradwitness.files.printed_numbers import NUMBER_PATTERN, blocks_of, read_printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from gradwitness.claims.records import Record
     from gradwitness.claims.table_cells import Cells
+    from gradwitness.claims.table_records import Record
+    from gradwitness.claims.tables import Table
     from gradwitness.files.printed_numbers import Printed
 
 # Of ASCII, as in the bytes of other texts: other scripts have digits, too.
 _NUMBER = re.compile(NUMBER_PATTERN.decode(), re.ASCII)
 _NEWLINE = ord("\n")
 _MOST_PLACES = 9  # columns that may hold indices
-_BATCH = 1 << 8  # rows that are read at a time
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+", re.ASCII)
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
 _WHOLE = re.compile(r"-?\d+", re.ASCII)
@@ -47,7 +44,7 @@ _ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
 _LINE = re.compile(rb"[^\n]*")
 _COMMENTS = re.compile(rb"(?:[ \t]*#[^\n]*\n|\s*\n)+")
 # What somebody may have meant for a number, with other signs in it; and what makes it no count.
-_LIKE_A_NUMBER = re.compile(r"[-+.]?\d[-+.,;:'%\d\seE]*", re.ASCII)
+_LIKE_A_NUMBER = re.compile(rf"[-+.]?\d[-+.,;:'%\d\seE]*|{NOTHING}", re.ASCII | re.IGNORECASE)
 _NO_COUNT = re.compile(r"\D")
 # Numbers with a decimal comma, or with thousands set apart by a comma, a blank or a point.
 _UNSURE = re.compile(
@@ -58,7 +55,7 @@ _UNSURE = re.compile(
 
 
 def read_csv(path: Path) -> Claims:
-    """Read a table, see `claims_of_records`; without a line of names, one matrix.
+    """Read a table, see `claims_of_table`; without a line of names, one matrix.
 
     Raises `FileFormatError` if it is not a table of names and numbers.
     """
@@ -111,18 +108,18 @@ def _table(content: bytes, delimiter: str, comment: str, path: Path) -> Claims:
         return _claims_of(numbers, width, comment or path.stem, path)
     _check_names(first, path)
     if _is_headless(first):
-        found = _columns_by_name(cells_of(content, delimiter.encode(), len(first)), path)
-        return found or _rows_by_name([first, *limited(rows, path)], path)
+        table = _columns_by_name(cells_of(content, delimiter.encode(), len(first)), path)
+        return claims_of_table(table or _rows_by_name([first, *limited(rows, path)], path))
     begins: dict[str, int] = {}
     for n, name in enumerate(first):
         begins.setdefault(name, n)
     names = [name if begins[name] == n else f"{name}.{n}" for n, name in enumerate(first)]
     line = _first_line(content)
     below = content[len(line) + 1 :]
-    found = None if b'"' in line else _at_once(below, names, delimiter.encode(), path)
-    if not found:
-        records = [record(names, row, path) for row in limited(rows, path)]
-        found = claims_of_records(records, path, first=2)
+    table = None if b'"' in line else _at_once(below, names, delimiter.encode(), path)
+    if not table:
+        table = Records([record(names, row, path) for row in limited(rows, path)], path, first=2)
+    found = claims_of_table(table)
     if _may_be_numbers(names, found):
         note = f"its first row was read as names: {listed([*map(repr, names)], 4)}"
         found = replace(found, notes=(*found.notes, note))
@@ -153,6 +150,7 @@ def _check_names(first: list[str], path: Path) -> None:
     present = [cell for cell in first if cell]
     # Names may be counts, after one that is empty.
     is_amiss = any(map(_NO_COUNT.search, present)) or bool(first and first[0] and "" in first)
+    is_amiss = is_amiss and any(map(_WHOLE.search, present))
     if is_amiss and all(map(_LIKE_A_NUMBER.fullmatch, present)):
         cell, at = next((c, n) for n, c in enumerate(first, 1) if not _NUMBER.fullmatch(c))
         raise FileFormatError(
@@ -176,16 +174,16 @@ def _is_headless(first: list[str]) -> bool:
     )
 
 
-def _at_once(content: bytes, names: list[str], delimiter: bytes, path: Path) -> Claims | None:
+def _at_once(content: bytes, names: list[str], delimiter: bytes, path: Path) -> Table | None:
     """Read the rows below names by columns, or return None."""
     numbers = _plain_matrix(content, delimiter, len(names)) if are_plain(names) else None
-    if numbers and (found := claims_of_numbers(names, numbers, path)):
-        return found
+    if numbers:
+        return Columns(path, {name: n for n, name in enumerate(names)}, names, numbers)
     cells = cells_of(content, delimiter, len(names))
-    return claims_by_column(names, cells, path) if cells else None
+    return columns_of(names, cells, path) if cells else None
 
 
-def _columns_by_name(cells: Cells | None, path: Path) -> Claims | None:
+def _columns_by_name(cells: Cells | None, path: Path) -> Table | None:
     """Read rows of a name and numbers as `_rows_by_name` does, or return None."""
     if not cells:
         return None
@@ -193,12 +191,12 @@ def _columns_by_name(cells: Cells | None, path: Path) -> Claims | None:
     between = range(1, last)
     numbers = [str(n) for n in range(last)]
     if between and all(map(cells.are_whole, between)):
-        if len(between) > _MOST_PLACES or cells.are_whole(last):
+        if len(between) > _MOST_PLACES or cells.are_digits(last):
             return None
         numbers = [*(f"index{n}" for n in range(len(between))), "value"]
     elif any(_may_be_index(cells.first(column)) for column in between):
         return None
-    return claims_by_column(["name", *numbers], cells, path)
+    return columns_of(["name", *numbers], cells, path)
 
 
 def _may_be_index(cell: str) -> bool:
@@ -211,7 +209,7 @@ def _are_decimals(rows: list[list[str]]) -> bool:
     return not all(_WHOLE.fullmatch(row[-1].strip()) for row in rows)
 
 
-def _rows_by_name(rows: list[list[str]], path: Path) -> Claims:
+def _rows_by_name(rows: list[list[str]], path: Path) -> Table:
     """Read rows of a name and numbers; whole ones before a single other are its index."""
     places = [[cell.strip() for cell in row[1:-1]] for row in rows]
     cells = [cell for place in places for cell in place]
@@ -228,7 +226,7 @@ def _rows_by_name(rows: list[list[str]], path: Path) -> Claims:
         columns = ["name", "index", "value"]
     else:
         columns = ["name", *map(str, range(max(map(len, rows)) - 1))]
-    return claims_of_records([record(columns, row, path) for row in rows], path)
+    return Records([record(columns, row, path) for row in rows], path)
 
 
 def record(names: list[str], row: list[str], path: Path) -> Record:
@@ -252,10 +250,6 @@ def _cell(text: str, path: Path) -> Digits | Claim | str | None:
         if len(found) == 1:
             return found[0]
     return text
-
-
-def _is_row(row: list[str], width: int) -> bool:
-    return len(row) == width and all(_NUMBER.fullmatch(cell.strip()) for cell in row)
 
 
 def _plain_matrix(
@@ -301,19 +295,15 @@ def _are_rows(block: bytes, printed: Printed, delimiter: bytes, width: int) -> b
 
 def _matrix(first: list[str], rows: Iterable[list[str]], width: int, path: Path) -> Numbers:
     """Read rows of numbers; what is empty after so many is left out."""
-    numbers, count = Numbers(), 0
-    rows = (row[:width] + [x for x in row[width:] if x.strip()] for row in chain([first], rows))
-    while batch := list(islice(rows, _BATCH)):
-        try:
-            if all(len(row) == width for row in batch):
-                numbers.extend([cell.strip().encode() for row in batch for cell in row])
-                numbers.read()
-                count += len(batch)
-                continue
-        except ValueError:
-            pass
-        wrong = (n for n, row in enumerate(batch, count + 1) if not _is_row(row, width))
-        raise FileFormatError(f"{path}, row {next(wrong)}: expected {width} numbers")
+    numbers = Numbers()
+    for at, row in enumerate(chain([first], rows), 1):
+        cells = [cell.strip() for cell in row]
+        cells = cells[:width] + [cell for cell in cells[width:] if cell]
+        others = [cell for cell in cells if not _NUMBER.fullmatch(cell)]
+        if others or len(cells) != width:
+            found = next((f", found {x[:30]!r}.{advice(x)}" for x in others if x), "")
+            raise FileFormatError(f"{path}, row {at}: expected {width} numbers{found}")
+        numbers.extend([cell.encode() for cell in cells])
     return numbers
 
 

@@ -55,21 +55,29 @@ def with_decimals(run: Run) -> tuple[Run, dict[str, int]]:
 
 def _decimals(arrays: list[NDArray[Any]]) -> int:
     """Return how many decimals all numbers have; 0 if they have none, too many, or cannot tell."""
-    k = 1
+    k = 0
+    if sum(array.size for array in arrays) < _ENOUGH:
+        return k
     for array in arrays:
         for numbers in finite_numbers(array):
+            k = max(k, 1)
             if _have(numbers, k):
                 continue
             # Zeros have no decimals, and may come in millions before a number that has.
             few = numbers[np.flatnonzero(numbers)[:_GLANCE]]
-            while k <= _MOST and not (_have(few, k) and _have(numbers, k)):
-                k += 1
-            if k > _MOST:
+            more = np.arange(k, _MOST + 1)
+            fitting = more[_have(few, more[:, None])].tolist()
+            k = next((k for k in fitting if _have(numbers, k)), 0)
+            if not k:
                 return 0
+    if not k:
+        return 0
     odds, count = 0.0, 0
     least, most = np.inf, -np.inf
     for array in arrays:
-        is_narrow = all(np.array_equal(round_to(x, "float32"), x) for x in finite_numbers(array))
+        is_narrow = array.dtype.itemsize <= 4 or all(
+            np.array_equal(round_to(x, "float32"), x) for x in finite_numbers(array)
+        )
         for numbers in finite_numbers(array):
             with np.errstate(over="ignore"):  # what overflows is a multiple, and tells nothing
                 multiples = numbers * _BINARY
@@ -87,12 +95,12 @@ def _decimals(arrays: list[NDArray[Any]]) -> int:
 def finite_numbers(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     """Iterate over the finite numbers of an array in pieces, after a glance at the first.
 
-    Pieces of zeros are left out: zero has no decimals, and is in every format.
+    Pieces of zeros and NaN are left out: zero has no decimals, and is in every format.
     """
     glance = _GLANCE
     for (piece,) in pieces(array, dtype=array.dtype):
         for part in (piece[:glance], piece[glance:]):
-            if part.any():
+            if np.fmax.reduce(part, initial=0) > 0 or np.fmin.reduce(part, initial=0) < 0:
                 finite = np.isfinite(part)
                 numbers = part if finite.all() else part[finite]
                 if numbers.size:
@@ -100,7 +108,9 @@ def finite_numbers(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
         glance = 0
 
 
-def _have(numbers: NDArray[np.float64], k: int) -> bool:
+def _have(numbers: NDArray[np.float64], k: Any) -> Any:
+    """Whether all numbers have k decimals; of a column of k, whether they do for each."""
+    unit = 10.0**k
     with np.errstate(over="ignore"):  # what overflows has too many digits to have decimals
-        rounded = np.round(numbers, k)
-    return bool(np.all((rounded == numbers) | (round_to(rounded, "float32") == numbers)))
+        rounded = np.rint(numbers * unit) / unit
+    return np.all((rounded == numbers) | (round_to(rounded, "float32") == numbers), axis=-1)

@@ -10,17 +10,17 @@ import numpy as np
 
 from gradwitness._errors import FileFormatError
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.records import claims_of_records, is_table, limited
+from gradwitness.claims.table_records import claims_of_records, is_table, limited
 from gradwitness.claims.text_brackets import MAX_DEPTH
 from gradwitness.claims.text_file import read_bytes
-from gradwitness.claims.text_numbers import DECIMALS_OF_A_POINT, Digits, Numbers, digits
+from gradwitness.claims.text_numbers import DECIMALS_OF_A_POINT, Digits, Numbers, advice, digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from gradwitness.claims.claim import Run
-    from gradwitness.claims.records import Record
+    from gradwitness.claims.table_records import Record
 # Exact decimals of a float64 have up to 1,075 digits.
 _LONGEST_NUMBER = 1100
 
@@ -144,7 +144,8 @@ def _tensor(value: Any, name: str, path: Path) -> Claim:
             numbers.append(part.encode())
         else:
             raise FileFormatError(
-                f"{path}: expected only numbers in {name[:80]!r}, found {str(part)[:30]!r}"
+                f"{path}: expected only numbers in {name[:80]!r}, found {str(part)[:30]!r}."
+                + advice(str(part))
             )
 
     add(value, 0, is_first=True)

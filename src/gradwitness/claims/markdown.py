@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gradwitness._printable import several
 from gradwitness.claims.claim import Claims
 from gradwitness.claims.csv_file import record
-from gradwitness.claims.records import claims_of_records, limited
+from gradwitness.claims.table_records import claims_of_records, limited
 from gradwitness.claims.text_file import read_bytes
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from gradwitness.claims.records import MOST_ROWS
+from gradwitness.claims.tables import MOST_ROWS
 from gradwitness.claims.text_numbers import Numbers
 from gradwitness.files.printed_digits import EIGHT, Digits, Letters
 from gradwitness.files.printed_numbers import read_words, values_of
@@ -45,6 +45,7 @@ class Cells:
         self._text = text
         self._begins, self._ends = begins, ends
         self._whole: dict[int, Integers | None] = {}
+        self._places: dict[int, Integers | None] = {}
 
     @property
     def rows(self) -> int:
@@ -97,6 +98,10 @@ class Cells:
         values = self.whole(column)
         return values is not None and bool((values >= 0).all())
 
+    def are_digits(self, column: int) -> bool:
+        """Whether all cells of a column are of digits alone, however many."""
+        return not self._lines(column).translate(None, b"0123456789\n")
+
     def are_distinct(self, column: int) -> bool:
         """Whether no two cells of a column, all whole numbers, are equal."""
         values = self.whole(column)
@@ -109,8 +114,10 @@ class Cells:
 
         None if a cell holds anything else than one.
         """
-        whole = self.whole(column)
-        return self._tuples(column) if whole is None else whole[:, None]
+        if column not in self._places:
+            whole = self.whole(column)
+            self._places[column] = self._tuples(column) if whole is None else whole[:, None]
+        return self._places[column]
 
     def words(self, column: int) -> tuple[Integers, list[str]]:
         """Return the different cells of a column, and which of them each row holds."""

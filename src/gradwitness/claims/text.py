@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import FileFormatError
+from gradwitness._printable import listed, several
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.records import runs_of_entries
+from gradwitness.claims.table_records import Records
+from gradwitness.claims.tables import claims_of_table
 from gradwitness.claims.text_bare import BareLines
 from gradwitness.claims.text_brackets import Tensor, read_nest, read_rows, squeezed
 from gradwitness.claims.text_entries import read_entries
@@ -27,10 +29,10 @@ from gradwitness.claims.text_unread import unread_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradwitness.claims.claim import Run
-    from gradwitness.claims.records import Record
+    from gradwitness.claims.table_records import Record
 
 _DECIMAL = re.compile(rb"\d\.\d|\d%\s*\Z")
+_WITH_NUMBER = re.compile(rb"(?<!\S)[-+(\[]*\d")
 _MOST_NOTES = 5
 # Text that begins like a tree so often, and is none, is not worth the time.
 _MOST_FAILURES = 100
@@ -65,6 +67,7 @@ class _Reader:
         self.collector = Collector()
         self._bare = BareLines(text.content)
         self._unread = 0
+        self._headings: list[str] = []  # with a number each
         self._no_trees = 0
         self._scale = 1.0
         # Rows without brackets wait here, as slices of columns: their shape may follow them.
@@ -82,6 +85,15 @@ class _Reader:
         if self._unread > _MOST_NOTES:
             self.collector.notes.append(
                 f"{self._unread - _MOST_NOTES} more lines were read as text"
+            )
+        # Some are names of what is below them.
+        names = {name for run in runs for name in run}
+        passed = [line for line in self._headings if line not in names]
+        if passed:
+            count = several(len(passed), "line with a number was", "lines with a number were")
+            lines = listed([repr(line[:80]) for line in passed], 4)
+            self.collector.notes.append(
+                f"{count} read as {'a heading' if len(passed) == 1 else 'headings'}: {lines}"
             )
         return Claims(self._path.name, runs, tuple(self.collector.notes))
 
@@ -184,7 +196,7 @@ class _Reader:
         if at_once:
             self._flush()
             self._columns = self._columns[:1] or ["1"]
-            self._add_runs(at_once[0], where)
+            self._add_claims(at_once[0], where)
             self._text.at = at_once[1]
             return True
         entries = []
@@ -222,12 +234,12 @@ class _Reader:
             }
             for name, place, row in zip(names, places, rows, strict=True)
         ]
-        runs, notes = runs_of_entries(records, self._columns, Path(self._path.name))
-        self.collector.notes += notes
-        self._add_runs(runs, where)
+        table = Records(records, Path(self._path.name))
+        self._add_claims(claims_of_table(table, are_entries=True), where)
 
-    def _add_runs(self, runs: list[Run], where: str) -> None:
-        for run in runs:
+    def _add_claims(self, claims: Claims, where: str) -> None:
+        self.collector.notes += claims.notes
+        for run in claims.runs:
             for name, claim in run.items():
                 self.collector.tensor(name, replace(claim, where=where))
 
@@ -247,14 +259,13 @@ class _Reader:
         if not name:
             return
         self._flush()
-        may_be_numbers = labels.is_like_numbers(rest) or self._bare.may_be_numbers(
-            line, self._text.at
-        )
         unread = unread_name(line)
-        if _DECIMAL.search(rest) or may_be_numbers or unread:
+        if _DECIMAL.search(rest) or labels.is_like_numbers(rest) or unread:
             self._unread += 1
             if self._unread <= _MOST_NOTES:
                 self.collector.notes.append(f"{self._text.where()} was read as text: {name[:80]!r}")
+        elif _WITH_NUMBER.search(rest):
+            self._headings.append(name)
         if unread:
             self.collector.unread(unread, self._text.where())
         else:

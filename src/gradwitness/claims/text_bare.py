@@ -12,8 +12,6 @@ from itertools import islice
 from gradwitness.claims import text_labels as labels
 
 _BARE = re.compile(rb"[ \t]*+(_*[A-Za-z][\w.]{0,199})((?:[ \t]++[-+]?\d{1,400}+)++)[ \t\r]*")
-# "layer 1 bias 3": the word before the numbers.
-_LAST = re.compile(rb"([A-Za-z][\w.]{0,199})(?:[ \t]++[-+]?\d{1,400}+)++[ \t\r]*\Z")
 _COUNTED = re.compile(rb"(?m)^[ \t]*+(_*[A-Za-z][\w.]{0,199})[ \t]++(\d{1,9})[ \t\r]*$")
 # What is counted, and what says how large or how new something is.
 _HEADING = re.compile(
@@ -27,7 +25,6 @@ _LAYER = re.compile(
     r"|decoder|model|net(?:work)?)(?:\dd)?"
 )
 _LINE = re.compile(rb"[^\n]+")
-_SIGN_OF_NUMBERS = re.compile(rb"[\w\[({]")
 _MOST_LINES = 8  # that are looked at for the numbers below a name
 
 
@@ -53,14 +50,6 @@ class BareLines:
         if not match or self._is_heading(match[1]) or _has_no_name(self._below(line, begin)):
             return None
         return match.start(2) + len(match[2]) - len(match[2].lstrip())
-
-    def may_be_numbers(self, line: bytes, begin: int) -> bool:
-        """Whether a line that is a heading may as well be a tensor's, and names none below."""
-        match = _LAST.search(line)
-        if not match or labels.is_run_header(labels.clean(line)) or is_announced(match[1].decode()):
-            return False
-        below = self._below(line, begin)
-        return not (_has_no_name(below) and _SIGN_OF_NUMBERS.search(below))
 
     def _is_heading(self, word: bytes) -> bool:
         name = word.decode()

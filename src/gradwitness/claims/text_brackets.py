@@ -11,7 +11,7 @@ import numpy as np
 from gradwitness._errors import FileFormatError
 from gradwitness.claims.text_nests import MAX_DEPTH as MAX_DEPTH
 from gradwitness.claims.text_nests import read_regular
-from gradwitness.claims.text_numbers import Numbers
+from gradwitness.claims.text_numbers import Numbers, advice
 from gradwitness.files.printed_numbers import BLOCK, NUMBER_PATTERN, read_printed
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _read_nest(text: Cursor, *, by_rows: bool) -> Tensor:
     at = left.end() if left else at
     if at == len(content):
         raise text.error("this bracket is never closed. Is the file cut off?")
-    raise text.error(f"expected a number, ',' or ']', found {_snippet(content, at)!r}.", at)
+    raise _no_number(text, at)
 
 
 class _Nest:
@@ -316,10 +316,7 @@ def _words(text: Cursor, line: bytes) -> list[bytes]:
     words = []
     for word in _WORD.finditer(line):
         if not _NUMBER.fullmatch(word[0]):
-            at = text.at + word.start()
-            raise text.error(
-                f"expected a number, ',' or ']', found {_snippet(text.content, at)!r}.", at
-            )
+            raise _no_number(text, text.at + word.start())
         words.append(word[0])
     return words
 
@@ -338,6 +335,7 @@ def _close(text: Cursor, axis: Axis, count: int, at: int) -> None:
     axis.closed += 1
 
 
-def _snippet(content: bytes, at: int) -> str:
-    match = _SNIPPET.match(content, at)
-    return match[0].decode("utf-8", "replace") if match else ""
+def _no_number(text: Cursor, at: int) -> FileFormatError:
+    match = _SNIPPET.match(text.content, at)
+    found = match[0].decode("utf-8", "replace") if match else ""
+    return text.error(f"expected a number, ',' or ']', found {found!r}.{advice(found)}", at)

@@ -6,14 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from gradwitness.claims.table_cells import cells_of
-from gradwitness.claims.table_columns import claims_by_column
+from gradwitness.claims.table_columns import columns_of
+from gradwitness.claims.tables import claims_of_table
 from gradwitness.claims.text_labels import entry
 from gradwitness.files.printed_numbers import NUMBER_PATTERN
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gradwitness.claims.claim import Run
+    from gradwitness.claims.claim import Claims
 
 _LINES = re.compile(
     rb"(?:[A-Za-z_][\w.]{0,99}\[\d{1,9}(?:, ?\d{1,9}){0,31}\]"
@@ -22,11 +23,10 @@ _LINES = re.compile(
 _NEXT = re.compile(rb"\s*+([^\n]*+)")
 
 
-def read_entries(content: bytes, begin: int, path: Path) -> tuple[list[Run], int] | None:
+def read_entries(content: bytes, begin: int, path: Path) -> tuple[Claims, int] | None:
     """Read lines from a place on: the tensors whose entries they are, and where the lines end.
 
-    None if they must be read one by one: if one is of another form, an entry comes twice, or some
-    are missing.
+    None if one is of another form, or they are no entries.
     """
     lines = _LINES.match(content, begin)
     if not lines:
@@ -36,12 +36,10 @@ def read_entries(content: bytes, begin: int, path: Path) -> tuple[list[Run], int
         return None
     table = lines[0].translate(None, b":=").replace(b"[", b"=(").replace(b"]", b")=")
     cells = cells_of(table, b"=", 3)
-    claims = (
-        claims_by_column(["name", "index", "value"], cells, path, are_placed=True)
-        if cells
-        else None
-    )
-    # [2] may also be the number of a layer.
-    if not claims or all(claim.array.size == 1 for run in claims.runs for claim in run.values()):
+    rows = columns_of(["name", "index", "value"], cells, path) if cells else None
+    # [2,3] may also be the shape of what follows, and [2] the number of a layer.
+    if not rows or not (
+        len(rows.words("name")[1]) < rows.rows or (rows.places("index") == 0).any()
+    ):
         return None
-    return list(claims.runs), lines.end()
+    return claims_of_table(rows, are_entries=True), lines.end()

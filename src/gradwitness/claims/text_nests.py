@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # The limit of NumPy 1.
 MAX_DEPTH = 32
 _OPEN, _CLOSE = b"[]"
+_OPENING = re.compile(rb"[\[\s]+")
 _BETWEEN = b"[],"  # besides white space
 # Shorter ones are read sooner bracket by bracket.
 _LEAST = 1 << 12
@@ -28,8 +30,9 @@ def read_regular(content: bytes, begin: int) -> tuple[Numbers, tuple[int, ...], 
 
     None if it is small, never ends, or is not of equal rows of numbers.
     """
-    end = begin + _LEAST
-    if content.count(b"[", begin, end) <= content.count(b"]", begin, end):
+    opening = _OPENING.match(content, begin)
+    depth = opening[0].count(b"[") if opening else 0
+    if content.find(b"]" * depth, begin, begin + _LEAST) >= 0:
         return None
     places, depths = _brackets(content, begin)
     if not len(places) or depths[-1] or depths.max() > MAX_DEPTH:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,16 @@ _HALF_UNITS = np.array([0.5 * float(f"1e{k}") for k in range(-_SMALLEST, _SMALLE
 _FULL_PRECISION = 2.0**-54
 # Words that are read at a time.
 _BATCH = 1 << 14
+
+
+# What programs write where there is no number.
+NOTHING = r"-{1,3}|\?|#?n/?a|none|null|nil"
+_NOTHING = re.compile(NOTHING, re.IGNORECASE)
+
+
+def advice(word: str) -> str:
+    """Return what to write instead of a word that is no number, as far as it can be told."""
+    return " Write NaN where there is no number." if _NOTHING.fullmatch(word) else ""
 
 
 class Digits(str):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _ROUNDS = 8
 _HALVINGS = 6
+# What gains no more than this share of a residual has come to its least.
+_GAIN = 1e-3
 # A fit must leave no more than this share of the error.
 _REST = 0.03
 
@@ -58,7 +60,10 @@ def fitted(
             stride /= 2
         else:
             break
+        gained = 1 - next_fit[0] / size
         number, (size, left, predicted) = next_number, next_fit
+        if gained < _GAIN:
+            break
     return (number, predicted) if size <= _REST**2 * total else None
 
 

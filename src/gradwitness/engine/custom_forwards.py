@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.rules.graph_terms import SOURCES
-from gradwitness.tape import COLLECTIVES, OUTSIDE, references
+from gradwitness.tape import COLLECTIVES, HIGHER_ORDER, OUTSIDE, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,6 +34,10 @@ def unseen_in(tape: Tape, node: Node, node_run: NodeRun) -> str:
     """Return why the record does not show what a custom function does, or an empty string."""
     if node.name == "CompiledFunctionBackward":
         return "computed by compiled code, which was not recorded"
+    inner = [tape.calls[number].op for number in node.inner]
+    whole = next((op for op in inner if op.startswith(HIGHER_ORDER)), "")
+    if whole:
+        return f"torch runs {whole} as one operation: what it ran was not recorded"
     # The calls of its backward are the last ones that ran.
     ran = map(tape.calls.__getitem__, reversed(range(node_run.after)))
     backward = itertools.takewhile(lambda call: call.during is not None, ran)

@@ -110,6 +110,17 @@ BY_ROUNDOFF = {unit_roundoff(name): name for name in _FORMATS}
 SHORT = {unit_roundoff(name): name for name in ("float16", "bfloat16")}
 
 
+@functools.cache
+def first_infinite(unit: float) -> float:
+    """Return from where on the format with about this unit roundoff rounds to infinity.
+
+    That is half a step beyond its largest number; for float64 infinity.
+    """
+    own = min(BY_ROUNDOFF, key=lambda other: abs(other - unit))
+    largest = float(limits(BY_ROUNDOFF[own]).max)
+    return largest + own * 2.0 ** (math.frexp(largest)[1] - 1)
+
+
 def round_to(values: NDArray[Any], name: str) -> NDArray[Any]:
     """Round the witness's numbers to the nearest of a format, ties to even; overflow gives inf.
 

@@ -189,11 +189,14 @@ def _worked_out(values: Sequence[Value], call: Call) -> Form:
     if rule is None:
         raise Unjudgeable(f"no rule for {call.op}")
     arguments, outputs = call.arguments, []
-    argued = tuple([_argued(values, argument) for argument in arguments.values()])
+    argued = [
+        (values[a.value].shape, values[a.value].dtype) if isinstance(a, Ref) else _argued(values, a)
+        for a in arguments.values()
+    ]
     for number in call.outputs:
         value = None if number is None else values[number]
         outputs.append(None if value is None else (value.shape, value.dtype))
-    return _form(rule, call.op, (*arguments,), argued, (*outputs,))
+    return _form(rule, call.op, (*arguments,), (*argued,), (*outputs,))
 
 
 def _argued(values: Sequence[Value], argument: Argument) -> Argued:

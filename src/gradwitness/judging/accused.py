@@ -178,9 +178,7 @@ def settled(findings: Iterable[Finding]) -> Settled:
     near: dict[int, type | str] = {}
     off: dict[type | str, float] = {}
 
-    def one(finding: Finding) -> Finding:
-        if not isinstance(finding, Accused):
-            return finding
+    def one(finding: Accused) -> Finding:
         case = finding.case
         if isinstance(case, Outcome):
             trusted.add(finding.node)
@@ -218,9 +216,9 @@ def settled(findings: Iterable[Finding]) -> Settled:
             trusted.add(finding.node)
         return _closed(finding, outcome)
 
-    closed = [one(f) for f in tracked("measuring the slopes of functions", [*findings])]
-    functions = [(f, near.get(id(f))) for f in closed]
-    said = [f if name is None else declarable(f, name, off[name]) for f, name in functions]
+    given = tracked("measuring the slopes of functions", [*findings])
+    closed = [one(f) if isinstance(f, Accused) else f for f in given]
+    said = [declarable(f, name, off[name]) if (name := near.get(id(f))) else f for f in closed]
     return Settled(said, trusted, told)
 
 

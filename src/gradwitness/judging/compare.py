@@ -30,6 +30,7 @@ from gradwitness.judging.comparison import in_turn as in_turn
 from gradwitness.judging.comparison import mismatch as mismatch
 from gradwitness.judging.comparison import settled_by as settled_by
 from gradwitness.judging.comparison import unjudged as unjudged
+from gradwitness.judging.infinite import BOUNDLESS, UNUSABLE, judged_nonfinite, unless_overflown
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -171,8 +172,9 @@ class _Scan:
         self._widest = 0.0
         self._probably_widest = 0.0
         self._below_bound = True
+        self._by_probable = False
         self._squares = 0.0
-        self._unusable = dict.fromkeys(_UNUSABLE, 0)
+        self._unusable = dict.fromkeys(UNUSABLE, 0)
 
     def begins(self, start: tuple[int, ...], shape: tuple[int, ...], times: int) -> None:
         """Begin a piece at a start index; axes that are not named start at 0."""
@@ -197,12 +199,18 @@ class _Scan:
         measured = None
         # A maximum is NaN if any number is.
         if not (np.isfinite(error.max()) and np.isfinite(bound.max())):
-            error, usable = self._judge_nonfinite(r, w, rigorous, bound, error)
-            # A NaN bound knows nothing: it allows everything, and is counted as unusable.
             shared = probable is bound
+            # A NaN bound knows nothing: it allows everything, and is counted as unusable.
             bound = np.where(np.isnan(bound), np.inf, bound)
             probable = bound if shared else np.where(np.isnan(probable), np.inf, probable)
-            measured = usable & np.isfinite(w)
+            if not shared:
+                bound, within = unless_overflown(r, w, error, bound, probable, self._dtype)
+                self._by_probable = self._by_probable or within
+            judged = judged_nonfinite(r, w, rigorous, bound, probable, self._dtype)
+            error = np.where(judged.same, 0.0, np.where(np.isnan(error), np.inf, error))
+            for name, where in judged.unusable.items():
+                self._unusable[name] += self._times * int(np.count_nonzero(where))
+            measured = ~judged.unusable[BOUNDLESS] & np.isfinite(w)
         self._take(r, w, error, bound, probable, measured)
 
     def equal(self, r: NDArray[np.float64]) -> None:
@@ -212,61 +220,6 @@ class _Scan:
             self._worst_index = self._index_of(0)
         self._below_bound = self._measure(r) == 0 and self._below_bound
         self._count(r)
-
-    def _judge_nonfinite(
-        self,
-        r: NDArray[np.float64],
-        w: NDArray[np.float64],
-        rigorous: NDArray[np.float64] | None,
-        bound: NDArray[np.float64],
-        error: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Return the errors where not all numbers are finite, and which numbers can be judged."""
-        assert self._limits is not None  # noqa: S101 (only integers have none)
-        if w.dtype.kind == "c":
-            return self._judge_nonfinite_complex(r, w, bound, error)
-        # Equal infinities, both NaN, or so large that the format overflows: no distance.
-        reach = np.abs(w) + bound
-        overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(self._limits.max))
-        # All terms of a sum together are no larger than its bound over the unit roundoff. Where
-        # those of one sign may have overflowed, that infinity can be what is left of the sum.
-        terms = bound / (float(self._limits.eps) / 2)
-        of_sign = (terms + np.sign(r) * w) / 2
-        overflown = np.isinf(r) & np.isfinite(w) & (of_sign >= float(self._limits.max))
-        nan = np.isnan(r) | np.isnan(w)
-        same = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow | overflown
-        error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
-        # An infinity that no rounding error could undo is as good as a number.
-        certain = np.isinf(w) & (True if rigorous is None else rigorous == 0) & (r == w)
-        least = round_to(np.abs(w) - bound, self._dtype)
-        certain |= overflow & np.isfinite(w) & np.isinf(least)
-        unusable = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
-        usable = ~unusable & np.isfinite(bound)
-        for name, where in zip(_UNUSABLE, (nan, unusable, ~usable), strict=True):
-            self._unusable[name] += self._times * int(np.count_nonzero(where))
-        return error, usable
-
-    def _judge_nonfinite_complex(
-        self,
-        r: NDArray[Any],
-        w: NDArray[Any],
-        bound: NDArray[np.float64],
-        error: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Do the same for complex numbers, whose infinities are never certain.
-
-        What happens to the other part differs between programs.
-        """
-        assert self._limits is not None  # noqa: S101 (only integers have none)
-        unknown = ~np.isfinite(w)
-        overflow = ~np.isfinite(r) & (np.abs(w) + bound >= float(self._limits.max))
-        error = np.where(unknown | overflow, 0.0, np.where(np.isnan(error), np.inf, error))
-        nan = np.isnan(r) | np.isnan(w)
-        unusable = ~np.isfinite(r) | unknown
-        usable = ~unusable & np.isfinite(bound)
-        for name, where in zip(_UNUSABLE, (nan, unusable, ~usable), strict=True):
-            self._unusable[name] += self._times * int(np.count_nonzero(where))
-        return error, usable
 
     def exactly(self, recorded: NDArray[Any], value: NDArray[Any]) -> None:
         """Compare integers or booleans: equal or not."""
@@ -345,11 +298,11 @@ class _Scan:
         lost = self._widest and self._widest * own_share(self.arithmetic)
         detects = 2 * self._widest
         reason = ""
-        unusable = next((name for name in _UNUSABLE if self._unusable[name]), None)
+        unusable = next((name for name in UNUSABLE if self._unusable[name]), None)
         if self._refuted:
             verdict = Verdict.DISAGREES
             if not (np.isfinite(r) and np.isfinite(w)):
-                reason = f"{r} where {'a finite number' if np.isfinite(w) else w} is expected"
+                reason = f"{r} where {self._named(w)} is expected"
         elif unusable is not None:
             verdict = Verdict.INCONCLUSIVE
             reason = f"{unusable} in {self._unusable[unusable]} of {size} elements"
@@ -358,6 +311,7 @@ class _Scan:
             reason = TOO_LITTLE
         else:
             verdict = Verdict.AGREES
+            reason = PROBABLE if self._by_probable else ""
         # Both an operation and the store of its result may flush a number to zero.
         underflows = self._limits is None or detects <= 4 * float(self._limits.smallest_normal)
         relative = 0.0 if underflows else math.inf
@@ -384,6 +338,10 @@ class _Scan:
             relative_error=self._relative_error(),
         )
 
+    def _named(self, w: complex) -> str:
+        rounded = complex(w) if self._limits is None else round_to(np.asarray(w), self._dtype)
+        return "a finite number" if np.isfinite(rounded) else str(rounded)
+
     def _relative_error(self) -> float:
         if not self._refuted:
             return math.nan
@@ -392,8 +350,5 @@ class _Scan:
         return self._farthest / self._largest if measurable else math.inf
 
 
-_BOUNDLESS = "no finite bound"
-# Why a number cannot be judged, in order of precedence.
-_UNUSABLE = ("NaN", "infinite, but a rounding error could make it finite,", _BOUNDLESS)
 # How the reasons begin where bounds are too wide to judge numbers that are finite.
-TOO_WIDE = (TOO_LITTLE, COARSE, ALL_ZERO, _BOUNDLESS)
+TOO_WIDE = (TOO_LITTLE, COARSE, ALL_ZERO, BOUNDLESS)

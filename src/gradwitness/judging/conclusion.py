@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import filterfalse
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import JudgingInterrupted, Unjudgeable
 from gradwitness._failure import FAILED, failure
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.causes import Guilty
     from gradwitness.judging.outcome import Settled
+    from gradwitness.judging.own_pass import OwnPasses
     from gradwitness.judging.pathology.panel import Panel
     from gradwitness.judging.records import Records
     from gradwitness.judging.sweep import SweepCheck
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def attempt(judge: Callable[[], T], otherwise: Callable[[str], T]) -> T:
-    """Judge; if that fails, return `otherwise(reason)`: the program goes on."""
+def attempt(judge: Callable[..., T], otherwise: Callable[..., T], *given: Any) -> T:
+    """Judge what is given; if that fails, return `otherwise(*given, reason)`: all goes on."""
     try:
-        return judge()
+        return judge(*given)
     except Unjudgeable as reason:
-        return otherwise(str(reason))
+        return otherwise(*given, str(reason))
     except Exception as error:  # noqa: BLE001 (the report says so)
-        return otherwise(failure(error))
+        return otherwise(*given, failure(error))
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Seen:
     records: Records
     panel: Panel
     guilty: Guilty
+    own_passes: OwnPasses
     steps: int
     depth: str
 
@@ -94,7 +96,7 @@ def conclusion(
         # Nothing was recorded, so there are no findings to report.
         return without_steps(tape.failures)
     # Accused functions run again here.
-    findings, trusted, told = settle(seen.findings)
+    findings, trusted, told = seen.own_passes.judged(tape, settle(seen.findings))
     interrupted = settle is unmeasured
     # The node of a forward call was not known when it ran.
     findings = [

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Edge, Node, NodeRun, Tape
+    from gradwitness.tape import Node, NodeRun, Tape
 
 FAINT = "too little signal, but too small to matter: it is counted in what its gradients detect"
 # Carrying a doubt on rounds as little as the witness does.
@@ -54,15 +54,14 @@ class Doubts:
         self._records = records
         self._at: dict[tuple[int, int], Any] = {}
 
-    def add(self, edge: Edge, comparison: Comparison) -> None:
+    def add(self, place: tuple[int, int], comparison: Comparison) -> None:
         """Count what may hide in a gradient that was compared."""
         if comparison.reason not in _COUNTED:
             return
         if is_magnitude(comparison) or _is_underflow(comparison):
-            self._count(edge, comparison.detects)
+            self._count(place, comparison.detects)
 
-    def _count(self, edge: Edge, size: Any) -> None:
-        place = edge.node, edge.index
+    def _count(self, place: tuple[int, int], size: Any) -> None:
         self._at[place] = self._at.get(place, 0.0) + size
 
     def carry(self, node: Node, node_run: NodeRun) -> None:
@@ -79,7 +78,7 @@ class Doubts:
             sizes = [math.inf] * len(node.edges)
         for edge, size in zip(node.edges, sizes, strict=True):
             if edge is not None and size is not None:
-                self._count(edge, size)
+                self._count((edge.node, edge.index), size)
 
     def _sent(self, node: Node, node_run: NodeRun, arriving: Sequence[Any]) -> list[Any]:
         call = None if node.call is None else self._tape.calls[node.call]

@@ -37,10 +37,12 @@ from gradwitness.judging.graph_queries import behind
 from gradwitness.judging.left_out import Drawn
 from gradwitness.judging.looks.fast import Fast
 from gradwitness.judging.looks.projecting import Projecting, elsewhere
+from gradwitness.judging.own_pass import OwnPasses
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Living, Records, largest
 from gradwitness.judging.step_memory import StepMemory
 from gradwitness.judging.sweep import SweepCheck
+from gradwitness.judging.unshown import Unshown
 from gradwitness.rules import find
 from gradwitness.rules.graph_terms import LOGARITHMS, SOURCES, UNFILLED
 from gradwitness.tape import COLLECTIVES, OUTSIDE, Kind
@@ -104,10 +106,12 @@ class Judge:
         self._sweeps: dict[int, SweepCheck] = {}
         self._panel = Panel(tape, self._records, thorough=depth == FULL)
         self._guilty = Guilty(tape, functions)
+        self._own_passes = OwnPasses(functions)
         # Values not yet written to, which may hold anything, NaN included.
         self._empty: set[int | None] = set()
         # Values that contain some such numbers.
         self._unfilled: set[int | None] = set()
+        self._unshown = Unshown(tape)
         self.steps = 0
         self.in_doubt = False
         # The pass that has a bar; those within it have none.
@@ -120,7 +124,8 @@ class Judge:
         """Judge a forward call."""
         with self._memory, np.errstate(all="ignore"):
             call = self._tape.calls[number]
-            findings = attempt(partial(self._result, call), partial(self._doubts, call))
+            found = attempt(self._result, self._doubts, call)
+            findings = self._unshown.told(call, found)
             self._note(findings)
             self._panel.called(call, findings)
             self.steps += 1
@@ -187,13 +192,11 @@ class Judge:
             if self.drawn.leaves_out_node(node, sweep):
                 check.leave_out(node_run, update)
             else:
-                findings = attempt(
-                    partial(check.judge_node, node_run, update),
-                    partial(check.give_up, node_run, update),
-                )
+                findings = attempt(check.judge_node, check.give_up, node, node_run, update)
             self._note(findings)
             if node.kind == Kind.CUSTOM:
                 self._guilty.note(node.id, findings)
+                self._own_passes.note(node, findings)
             self._panel.node_ran(sweep, node_run, update, findings)
             self.steps += 1
         if sweep == self._shown:
@@ -255,6 +258,7 @@ class Judge:
             self._records,
             self._panel,
             self._guilty,
+            self._own_passes,
             self.steps,
             self._depth,
         )

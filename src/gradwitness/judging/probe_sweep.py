@@ -11,7 +11,7 @@ from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from gradwitness.judging.finding import Finding
-    from gradwitness.tape import LeafUpdate, NodeRun
+    from gradwitness.tape import LeafUpdate, Node, NodeRun
 
 
 class StepsCheck(SweepCheck):
@@ -20,11 +20,10 @@ class StepsCheck(SweepCheck):
     The probe sets what arrives, so neither fan-ins nor the gradients at the leaves are judged.
     """
 
-    def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
+    def judge_node(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
         """Judge one node run."""
         del update
-        self._findings = []
-        node = self.tape.nodes[node_run.node]
+        self._begin(node)
         if node.kind != Kind.ACCUMULATE:
             with np.errstate(all="ignore"):
                 self._backward(node, node_run)

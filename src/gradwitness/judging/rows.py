@@ -102,13 +102,15 @@ def finished(
         comparison = comparison if doubtful else counted(replace(row, comparison=comparison))
         verdict, reason, inherited = traced[doubtful].verdict(row.sweep, input_nr, comparison)
         digits = _digits(row, tape, replayed)
+        # A replay that went on from what torch has confirms nothing by being the same.
+        taken = verdict is Verdict.INCONCLUSIVE and math.isinf(digits)
         return replace(
             row,
             comparison=comparison,
             verdict=verdict,
             reason=reason,
             inherited=inherited,
-            digits=math.nan if inherited and unknown else digits,
+            digits=math.nan if inherited and (unknown or taken) else digits,
             apart=apart[doubtful].verdict(row.sweep, input_nr, comparison) if apart else None,
         )
 

@@ -35,6 +35,7 @@ from gradwitness.judging.records import largest
 from gradwitness.judging.rows import absent, row_of
 from gradwitness.judging.second_look import SecondLook
 from gradwitness.tape import Edge, Kind
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,12 +47,12 @@ if TYPE_CHECKING:
     from gradwitness.judging.looks.whole import Whole
     from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
-    from gradwitness.tape import LeafUpdate, Node, NodeRun, Source, Tape
+    from gradwitness.tape import Call, LeafUpdate, Node, NodeRun, Source, Tape
 
 
 NodeInput = tuple[int, int]  # node, input of the node
 # (An enumeration's members are looked up at a function's pace.)
-_BACKWARD, _FAN_IN = Step.BACKWARD, Step.FAN_IN
+_BACKWARD, _FAN_IN, _AGREES = Step.BACKWARD, Step.FAN_IN, Verdict.AGREES
 
 
 class SweepCheck:
@@ -77,8 +78,10 @@ class SweepCheck:
         self._last = Last(tape)
         self._doubts = Doubts(tape, records)
         self._custom = CustomCheck(tape, records, functions)
-        # Of the node that runs: what was found, and where the program called it.
+        # Of the node that runs: what was found, its title, its call, and where that was made.
         self._findings: list[Finding] = []
+        self._title = ""
+        self._call: Call | None = None
         self._source: Source | None = None
         self._rows: list[Row] = []
         self._seeds: dict[NodeInput, list[int | None]] = {}
@@ -120,10 +123,9 @@ class SweepCheck:
         running = self._running.setdefault(place, running or RunningSum())
         return running.add([self.tape.values[number] for number in rest])
 
-    def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
+    def judge_node(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
         """Judge one node run, and the ``.grad`` that it accumulated to."""
-        self._findings, self._source = [], None
-        node = self.tape.nodes[node_run.node]
+        self._begin(node)
         self._fan_in(node, node_run)
         if node.kind == Kind.ACCUMULATE:
             self._accumulate(node, node_run, update)
@@ -134,10 +136,11 @@ class SweepCheck:
             self._backward(node, node_run)
         return self._findings
 
-    def give_up(self, node_run: NodeRun, update: LeafUpdate | None, reason: str) -> list[Finding]:
+    def give_up(
+        self, node: Node, node_run: NodeRun, update: LeafUpdate | None, reason: str
+    ) -> list[Finding]:
         """Mark a node run as inconclusive; what it sent is used as recorded."""
-        self._findings, self._source = [], None
-        node = self.tape.nodes[node_run.node]
+        self._begin(node)
         doubt = unjudged(reason, None)
         for input_nr, edge in enumerate(node.edges):
             if edge is not None:
@@ -146,6 +149,11 @@ class SweepCheck:
             self._finding(Step.ACCUMULATE, node, 0, "`.grad` afterwards", doubt)
             self._rows.append(self._row(Edge(node.id, 0), node_run.incoming[0], doubt))
         return self._findings
+
+    def _begin(self, node: Node) -> None:
+        self._findings, self._title = [], f"{node.name} #{node.id}, "
+        self._call = call = None if node.call is None else self.tape.calls[node.call]
+        self._source = source_of(self.tape, node) if call is None else call.source
 
     def leave_out(self, node_run: NodeRun, update: LeafUpdate | None) -> None:
         """Take a node run as recorded; if it gave out a gradient, that was not looked at."""
@@ -177,41 +185,36 @@ class SweepCheck:
         advice: str = "",
         case: Case | Outcome | None = None,
     ) -> None:
-        place = node.edges[input_nr] if step is _BACKWARD else Edge(node.id, input_nr)
-        if place is not None:
+        edge = node.edges[input_nr] if step is _BACKWARD else None
+        place = (node.id, input_nr) if edge is None else (edge.node, edge.index)
+        if edge is not None or step is not _BACKWARD:
             if comparison.reason:
                 self._doubts.add(place, comparison)
-            terms = len(self.sent.get((place.node, place.index), ()))
-            self._last.add(step, place, terms, comparison)
-        if self._source is None:
-            call = node.call
-            self._source = (
-                source_of(self.tape, node) if call is None else self.tape.calls[call].source
-            )
+            # (What one node alone sent arrives as it was sent, of which no more is said.)
+            alone = step is _FAN_IN and len(self.sent.get(place, ())) == 1
+            if not alone or comparison.verdict is not _AGREES:
+                self._last.add(step, place, comparison)
         told = (
-            *(step, f"{node.name} #{node.id}, {what}", comparison, node.call, node.id),
+            *(step, self._title + what, comparison, node.call, node.id),
             *(self.number, input_nr, self._source, formula, grade, advice),
         )
         self._findings.append(Finding(*told) if case is None else Accused(*told, case=case))
 
     def _fan_in(self, node: Node, node_run: NodeRun) -> None:
         for index, arrived in enumerate(node_run.incoming):
-            input_nr = (node.id, index)
-            terms = self.sent.get(input_nr, [])
-            implicit = self._seeds.get(input_nr, ()).count(None)
+            place = node.id, index
+            terms = self.sent.get(place, [])
+            implicit = self._seeds[place].count(None) if place in self._seeds else 0
             if arrived is None and not terms and not implicit:
                 continue
             what = f"gradient arriving at input {index}"
             if arrived is None or not (terms or implicit):
                 number = arrived if arrived is not None else terms[0]
-                comparison = mismatch(
-                    "a gradient was sent but none arrived"
-                    if arrived is None
-                    else "a gradient arrived that no node sent",
-                    self.tape.values[number].array,
-                )
+                sent = "a gradient was sent but none arrived"
+                said = sent if arrived is None else "a gradient arrived that no node sent"
+                comparison = mismatch(said, self.tape.values[number].array)
             else:
-                comparison = self._arrived(input_nr, arrived, terms, implicit)
+                comparison = self._arrived(place, arrived, terms, implicit)
             self._finding(_FAN_IN, node, index, what, comparison, "g = sum of the gradients sent")
 
     def _arrived(
@@ -250,10 +253,10 @@ class SweepCheck:
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return
-        looked = self._looks.sent(node, node_run)
+        looked = self._looks.sent(node, self._call, node_run)
         for input_nr, comparison in looked.items():
             self._backward_finding(node, input_nr, names, comparison)
-        self._last.hand_on(node, node_run, looked)
+        self._last.hand_on(node, self._call, node_run, looked)
         if looked and len(looked) == len(node.edges):
             return
         edges = [None if k in looked else edge for k, edge in enumerate(node.edges)]
@@ -276,7 +279,7 @@ class SweepCheck:
             if edge is None or (sent is None and not self._is_needed(edge)):
                 continue
             size = partial(again.size, input_nr)
-            comparison = self._outgoing(node, node_run, sent, expected[input_nr], size)
+            comparison = self._outgoing(node_run, sent, expected[input_nr], size)
             if comparison is None:
                 continue
             if sent is not None:
@@ -284,7 +287,7 @@ class SweepCheck:
                 comparison, _ = in_turn(comparison, looked, expected[input_nr])
             self._backward_finding(node, input_nr, names, comparison)
             found[input_nr] = comparison
-        self._last.hand_on(node, node_run, found)
+        self._last.hand_on(node, self._call, node_run, found)
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
         expected: tuple[Any, ...] | Unjudgeable
@@ -345,7 +348,6 @@ class SweepCheck:
 
     def _outgoing(
         self,
-        node: Node,
         node_run: NodeRun,
         sent: int | None,
         expected: Any,
@@ -364,10 +366,9 @@ class SweepCheck:
         if expected is None:
             return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
         comparison = self.records.against(sent, expected)
-        if node.call is not None:
-            call = self.tape.calls[node.call]
-            given = given_to(call, node_run)
-            comparison = forgiven(comparison, self.records, sent, expected, given, call)
+        if self._call is not None:
+            given = given_to(self._call, node_run)
+            comparison = forgiven(comparison, self.records, sent, expected, given, self._call)
         return settled_by(comparison, size)
 
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:

@@ -98,8 +98,9 @@ class Formula:
 
     def __call__(self, *operands: Array, **parameters: Any) -> Array:
         """Compute it."""
-        given = {**self._defaults, **parameters}
-        given.update(zip(self._operands, operands, strict=True))
+        given = dict(zip(self._operands, operands, strict=True))
+        if self._defaults or parameters:
+            given = {**self._defaults, **parameters, **given}
         return self._whole(given)
 
     def _part(self, node: ast.expr) -> Part:

@@ -196,6 +196,18 @@ def test_nan_in_both_is_counted(dtype: Any, begin: int, beside: float | None) ->
         assert c.index == tuple(map(int, np.unravel_index(begin, SHAPE)))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_nan_confirms_nothing(dtype: Any, odd: float) -> None:
+    # In lines that are read again for a number too small to confirm something, and in the others.
+    a = np.ones(SHAPE, dtype)
+    a[3:60, ::7] = a[40, :] = math.nan
+    a[5, 5], a[69, 5] = 1e-9 if dtype is np.float32 else 1e-18, odd
+    assert row(a, a).coverage.judged == np.count_nonzero(~np.isnan(a)) - 1
+    a[5, 5] = 1
+    assert row(a, a).coverage.judged == np.count_nonzero(~np.isnan(a))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("share", [1e-5, 0.01, 1.0])
 @pytest.mark.parametrize("seed", range(4))

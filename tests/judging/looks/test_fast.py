@@ -132,7 +132,8 @@ def detected(tape: Tape, finding: Finding, array: NDArray[Any]) -> float:
         looks = Fast(tape, Records(tape)).results(tape.calls[finding.call or 0])
         return dict(looks)[finding.tensor_nr].detects if looks else 0.0
     (run,) = (run for run in tape.sweeps[0].node_runs if run.node == finding.node)
-    sent = Fast(tape, Records(tape)).sent(tape.nodes[run.node], run)
+    node = tape.nodes[run.node]
+    sent = Fast(tape, Records(tape)).sent(node, tape.calls[node.call or 0], run)
     return sent[finding.tensor_nr].detects if finding.tensor_nr in sent else 0.0
 
 

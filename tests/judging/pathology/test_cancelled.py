@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,3 +130,21 @@ class _Attention(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_can_learn(make: Callable[[], nn.Module], dtype: torch.dtype) -> None:
     assert KIND not in kinds(watched(make, dtype).report.notes)
+
+
+@pytest.mark.parametrize("beside", [[1.0], []], ids=["and one that is known", "alone"])
+def test_a_gradient_that_is_not_known_is_not_zero(beside: list[float]) -> None:
+    w = torch.tensor([*beside, 0.0], requires_grad=True)
+    with gw.watch(names={"w": w}) as witness:
+        loss: Any = F.rrelu(w, training=True).sum()
+        loss.backward()
+    # As if the slopes that were drawn had not been recorded.
+    call = next(c for c in witness.tape.calls if "rrelu" in c.op)
+    noise: Any = call.arguments["noise"]
+    values = [
+        replace(v, array=np.full(v.shape, np.nan, np.float32)) if v.id == noise.value else v
+        for v in witness.tape.values
+    ]
+    report = gw.judge(replace(witness.tape, values=tuple(values)))
+    assert report.verdict is gw.Verdict.INCONCLUSIVE
+    assert KIND not in kinds(report.notes)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 
 import gradwitness as gw
@@ -71,6 +72,104 @@ def test_it_says_where(snapshot: SnapshotAssertion) -> None:
     (note,) = watched(penalty).report.notes
     assert at(note, penalty, "autograd.grad")
     assert note.text.replace(note.text.partition(" at ")[2].partition(" ")[0], "FILE") == snapshot
+
+
+def detached_penalty(model: Any, x: Any) -> Any:
+    y = model(x)
+    g = gradient(y, x, create_graph=True).detach()
+    return y.mean() + 10 * (g.norm(2, 1) - 1).square().mean()
+
+
+def penalty_of_data(model: Any, x: Any) -> Any:
+    y = model(x)
+    size = gradient(y, x, create_graph=True).norm(2, 1)
+    return y.mean() + 10 * (size.data - 1).square().mean()
+
+
+def penalty_without_gradients(model: Any, x: Any) -> Any:
+    y = model(x)
+    g = gradient(y, x, create_graph=True)
+    with torch.no_grad():
+        term = 10 * (g.norm(2, 1) - 1).square().mean()
+    return y.mean() + term
+
+
+def detached_residual(model: Any, x: Any) -> Any:
+    u = model(x)
+    return (gradient(u, x, create_graph=True)[:, :1].detach() + u).square().mean()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [detached_penalty, penalty_of_data, penalty_without_gradients, detached_residual],
+)
+def test_a_graph_that_was_made_for_nothing(
+    loss: Callable[..., Any], snapshot: SnapshotAssertion
+) -> None:
+    (note,) = watched(loss).report.notes
+    assert note.kind == KIND
+    assert note.text.replace(note.text.partition(" at ")[2].partition(" ")[0], "FILE") == snapshot
+
+
+def logged_penalty(model: Any, x: Any) -> Any:
+    y = model(x)
+    g = gradient(y, x, create_graph=True)
+    shown = y.mean().detach() + (g.norm(2, 1) - 1).square().mean().detach()
+    shown.item()
+    return y.mean()
+
+
+def used_elsewhere(model: Any, x: Any) -> Any:
+    y = model(x)
+    g = gradient(y, x, create_graph=True)
+    return y.mean() + g.square().mean() + g.detach().abs().mean()
+
+
+def weighs_its_residual(model: Any, x: Any) -> Any:
+    u = model(x)
+    errors = (gradient(u, x, create_graph=True)[:, 0] + u[:, 0]).square()
+    return ((-errors.detach().cumsum(0)).exp() * errors).mean() + u.square().mean()
+
+
+def detached_steps(model: Any, x: Any) -> Any:
+    w = model[0].weight
+    for _ in range(2):
+        w = w - 0.1 * gradient((x @ w.T).tanh(), w, create_graph=True).detach()
+    moved = x + 0.1 * gradient(model(x), x, create_graph=True).detach().sign()
+    return (x @ w.T).square().mean() + model(moved).square().mean()
+
+
+def meant_under_a_checkpoint(model: Any, x: Any) -> Any:
+    def summed(z: Any) -> Any:
+        return model(z).mean()
+
+    y: Any = torch.utils.checkpoint.checkpoint(summed, x, use_reentrant=False)
+    (g,) = torch.autograd.grad(y, x, retain_graph=True)
+    return y + g.detach().norm()
+
+
+def curvature(model: Any, x: Any) -> Any:
+    parameters = [*model.parameters()]
+    loss = F.mse_loss(model(x), Y)
+    gs = torch.autograd.grad(loss, parameters, create_graph=True)
+    along: Any = sum((g * g.detach()).sum() for g in gs)
+    torch.autograd.grad(along, parameters, retain_graph=True)
+    return loss
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        logged_penalty,
+        used_elsewhere,
+        weighs_its_residual,
+        detached_steps,
+        meant_under_a_checkpoint,
+        curvature,
+    ],
+)
+def test_a_graph_that_is_used_or_not_joined(loss: Callable[..., Any]) -> None:
+    assert KIND not in kinds(watched(loss).report.notes)
 
 
 def logged(model: Any, x: Any) -> Any:

@@ -64,6 +64,10 @@ def a_tensor_of_it(h: Any) -> Any:
     return torch.tensor(h.detach().clone().numpy() * 1) + h.detach() * 2  # here
 
 
+def in_place(h: Any) -> Any:
+    return h.clone().detach_()  # here
+
+
 def compared(h: Any) -> Any:
     return (h > 0).float()  # here
 
@@ -81,6 +85,7 @@ def whole(h: Any) -> Any:
     [
         (detached, "aten.detach.default"),
         (data_of, "aten.detach.default"),
+        (in_place, "aten.detach.default"),
         (detached_and_more, "aten.detach.default"),
         (a_parameter_again, "aten.detach.default"),
         (a_tensor_of_it, "aten.detach.default"),
@@ -154,8 +159,13 @@ def test_numbers_that_python_reads_are_followed_up_to_there(
     assert at(note, between, f".{way}()")
 
 
-def test_detach_in_place_leaves_no_call_and_is_not_guessed(snapshot: SnapshotAssertion) -> None:
-    model = Cut(lambda h: h.clone().detach_())
+def out_of_sight(h: Any) -> Any:
+    with torch._C.DisableTorchFunction():
+        return h.clone().detach_()
+
+
+def test_detach_in_place_that_is_not_seen_is_not_guessed(snapshot: SnapshotAssertion) -> None:
+    model = Cut(out_of_sight)
     with gw.watch(model) as witness:
         loss_of(model, data()).backward()
     (note,) = witness.report.notes

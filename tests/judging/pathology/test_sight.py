@@ -62,6 +62,18 @@ def new_tensor_norm(w: Any) -> Any:
     return (w / norm).exp().sum()
 
 
+def detached_in_place(w: Any) -> Any:
+    norm = w.norm().detach_()
+    return (w / norm).exp().sum()
+
+
+def written_without_gradients(w: Any) -> Any:
+    norm = torch.empty((), dtype=w.dtype)
+    with torch.no_grad():
+        torch.norm(w, out=norm)
+    return (w / norm).exp().sum()
+
+
 def transport(x: Any) -> Any:
     cost = (x[:, None] - torch.tensor([0.5, 1.5])) ** 2
     f = -torch.logsumexp(-cost, 1)
@@ -69,6 +81,24 @@ def transport(x: Any) -> Any:
     return (torch.exp(potential[:, None] - cost) * cost).sum()
 
 
+def scaled_by_largest(w: Any) -> Any:
+    largest = w.detach().amax()
+    return (w / largest).exp().sum()
+
+
+def scaled_by_groups(w: Any) -> Any:
+    largest = torch.zeros(2).scatter_reduce(0, GROUPS, w.detach(), "amax", include_self=False)
+    return (w / largest[GROUPS]).exp().sum()
+
+
+def shifted_by_means(w: Any) -> Any:
+    means = torch.zeros(2).scatter_reduce(0, GROUPS, w.detach(), "mean", include_self=False)
+    return (w - means[GROUPS]).exp().sum()
+
+
+GROUPS = torch.tensor([0, 1, 1])
+# The singular vectors of a layer, from step to step.
+DIRECTIONS = (torch.ones(4), torch.ones(3))
 LEAKS: dict[Callable[[Any], Any], str] = {
     detached_norm: "detach()",
     data_norm: ".data",
@@ -78,7 +108,12 @@ LEAKS: dict[Callable[[Any], Any], str] = {
     clipped_norm: "w * factor",
     root_of_variance: "w / scale",
     new_tensor_norm: "torch.tensor(",
+    detached_in_place: "detach_()",
+    written_without_gradients: "out=norm",
     transport: "detach()",
+    scaled_by_largest: "detach()",
+    scaled_by_groups: "detach()",
+    shifted_by_means: "detach()",
 }
 
 
@@ -112,6 +147,27 @@ def shifted_softmax(x: Any) -> Any:
     return (weights / weights.sum()).square().sum() + weights.sum().log() + largest
 
 
+def softmax_of_groups(x: Any) -> Any:
+    largest = torch.zeros(2).scatter_reduce(0, GROUPS, x.detach(), "amax", include_self=False)
+    weights = (x - largest[GROUPS]).exp()
+    sums = torch.zeros(2).index_add(0, GROUPS, weights)
+    again = torch.full((2,), -9.0).index_reduce_(0, GROUPS, x.detach(), "amax")
+    others = (x - again.clamp(min=-8).index_select(0, GROUPS)).exp()
+    total = torch.zeros(2).index_add(0, GROUPS, others).gather(0, GROUPS)
+    return (weights / sums[GROUPS]).square().sum() + (others / total).square().sum()
+
+
+def softmax_block_by_block(x: Any) -> Any:
+    largest, total, result = torch.tensor([-1e9]), torch.zeros(1), torch.zeros(1)
+    for block, value in ((x[:2], 2.0), (x[2:], 3.0)):
+        following = torch.maximum(largest, block.detach().amax(0, keepdim=True))
+        weights, scale = (block - following).exp(), (largest - following).exp()
+        total = total * scale + weights.sum(0, keepdim=True)
+        result = result * scale + (weights * value).sum(0, keepdim=True)
+        largest = following
+    return (result / total).square().sum() + (largest + total.log()).sum()
+
+
 def masked(x: Any) -> Any:
     return (x * (x.detach() > 0).float() * torch.ones_like(x)).exp().sum()
 
@@ -131,8 +187,18 @@ def sum_of_losses(x: Any) -> Any:
 
 @pytest.mark.parametrize(
     "function",
-    [straight_through, shifted_softmax, masked, scaled, with_constants_of_its_own, sum_of_losses],
+    [
+        straight_through,
+        shifted_softmax,
+        softmax_of_groups,
+        softmax_block_by_block,
+        masked,
+        scaled,
+        with_constants_of_its_own,
+        sum_of_losses,
+    ],
 )
+@pytest.mark.filterwarnings("ignore:index_reduce")
 def test_what_costs_no_gradient_is_not_noted(function: Callable[[Any], Any]) -> None:
     assert notes_of(function, leaf(0.25, -1.5, 3.0)) == ()
 
@@ -182,6 +248,36 @@ def truncated_in_time(model: nn.Module, x: Any, optimizer: Any) -> None:
         state = state.detach()
         state = state + model(x + state)
         (state * model(x)).square().mean().backward()
+
+
+def truncated_in_place(model: nn.Module, x: Any, optimizer: Any) -> None:
+    state = torch.zeros(8, 1)
+    optimizer.zero_grad()
+    for _ in range(2):
+        state = state.detach_() + model(x + state)
+        (state * model(x)).square().mean().backward()
+
+
+def power_iteration(model: Any, x: Any, optimizer: Any) -> None:
+    optimizer.zero_grad()
+    weight = model[0].weight
+    with torch.no_grad():
+        F.normalize(weight @ DIRECTIONS[1], dim=0, out=DIRECTIONS[0])
+        F.normalize(weight.t() @ DIRECTIONS[0], dim=0, out=DIRECTIONS[1])
+    sigma = DIRECTIONS[0] @ weight @ DIRECTIONS[1]
+    loss: Any = F.linear(x, weight / sigma).square().mean()
+    loss.backward()
+
+
+def moving_average(model: Any, x: Any, optimizer: Any) -> None:
+    average = torch.zeros_like(model[0].weight)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss: Any = model(x).square().mean() + (model[0].weight - average).square().sum()
+        loss.backward()
+        with torch.no_grad():
+            average.mul_(0.9).add_(model[0].weight, alpha=0.1)
+        optimizer.step()
 
 
 def semi_gradient(model: nn.Module, x: Any, optimizer: Any) -> None:
@@ -258,6 +354,9 @@ def test_a_factor_of_the_same_data_or_one_number_is_noted(loss: Callable[..., An
         replaced_averages,
         metrics_and_clipping,
         truncated_in_time,
+        truncated_in_place,
+        power_iteration,
+        moving_average,
         semi_gradient,
         separate_critic,
     ],
@@ -359,3 +458,61 @@ def test_torchs_spectral_norm_is_not_noted(kind: str) -> None:
     with gw.watch(model) as witness:
         model(data()).square().mean().backward()
     assert witness.report.notes == ()
+
+
+def penalised(model: Any, x: Any, how: Callable[[Any], Any]) -> gw.Witness:
+    with gw.watch(model) as witness:
+        x = x.clone().requires_grad_()
+        (g,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        (model(x).mean() + how(g)).backward()
+    return witness
+
+
+HALF_PENALTIES: dict[str, Callable[[Any], Any]] = {
+    "product": lambda g: (g * g.detach()).sum(),
+    "norm": lambda g: (g / g.norm(dim=1, keepdim=True).detach()).sin().sum(),
+}
+PENALTIES: dict[str, Callable[[Any], Any]] = {
+    "penalty": lambda g: (g.norm(dim=1) - 1).square().mean(),
+    "of the other sign": lambda g: (g * (g.detach() > 0)).square().sum(),
+    "straight through": lambda g: (g + (g.sign() - g).detach()).exp().sum(),
+    "logged": lambda g: g.square().sum() + 0 * g.detach().norm(),
+}
+
+
+@pytest.mark.parametrize("how", HALF_PENALTIES.values(), ids=[*HALF_PENALTIES])
+def test_a_gradient_that_meets_its_own_detached_numbers_is_noted(how: Any) -> None:
+    notes = [n for n in penalised(network(), data(), how).report.notes if n.kind == KIND]
+    (note,) = notes
+    assert note.text.startswith("0.weight, 0.bias and 2.weight: part of the gradient is missing.")
+
+
+@pytest.mark.parametrize("how", PENALTIES.values(), ids=[*PENALTIES])
+def test_penalties_on_gradients_are_not_noted(how: Any) -> None:
+    assert KIND not in kinds(penalised(network(), data(), how).report.notes)
+
+
+def test_a_second_derivative_along_a_gradient_is_meant() -> None:
+    model, x = network(), data()
+    parameters: list[Any] = [*model.parameters()]
+    with gw.watch(model) as witness:
+        loss = model(x).square().mean()
+        gs = torch.autograd.grad(loss, parameters, create_graph=True)
+        along: Any = sum((g * g.detach()).sum() for g in gs)
+        curved = torch.autograd.grad(along, parameters, retain_graph=True)
+        loss.backward()
+        for parameter, c in zip(parameters, curved, strict=True):
+            parameter.grad -= 0.1 * c
+    assert KIND not in kinds(witness.report.notes)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_first_order_steps_with_a_graph_are_not_noted(by_hand: bool) -> None:
+    model, x = network(), data()
+    weight: Any = model[0].weight
+    with gw.watch(model) as witness:
+        (g,) = torch.autograd.grad(F.linear(x, weight).sin().sum(), weight, create_graph=True)
+        fast = weight - 0.1 * (g.detach() if by_hand else g)
+        loss: Any = F.linear(x, fast).square().mean()
+        loss.backward()
+    assert KIND not in kinds(witness.report.notes)

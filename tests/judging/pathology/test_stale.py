@@ -79,6 +79,58 @@ def test_updates_by_hand(snapshot: SnapshotAssertion) -> None:
         assert {row.name for row in witness.report.rows} == dict(model.named_parameters()).keys()
 
 
+def updates_of(optimizers: dict[Any, Any], clears: str, *, clips: bool) -> Callable[[Any], None]:
+    def update(parameter: Any) -> None:
+        if clips:
+            parameter.grad.clamp_(-0.5, 0.5)
+        optimizers[parameter].step()
+        if clears == "in the hook":
+            optimizers[parameter].zero_grad()
+
+    return update
+
+
+@pytest.mark.parametrize("clears", ["never", "in the hook", "after the pass"])
+@pytest.mark.parametrize("clips", [False, True])
+def test_an_optimizer_in_a_hook(clears: str, clips: bool) -> None:
+    model = network()
+    parameters: list[Any] = [*model.parameters()]
+    optimizers = {p: torch.optim.Adam([p], 0.1) for p in parameters}
+    for parameter in parameters:
+        parameter.register_post_accumulate_grad_hook(updates_of(optimizers, clears, clips=clips))
+    with gw.watch(model) as witness:
+        for _ in range(3):
+            loss_of(model, data()).backward()
+            if clears == "after the pass":
+                model.zero_grad(set_to_none=False)
+    notes = [note for note in witness.report.notes if note.kind == "stale gradient"]
+    assert len(notes) == (clears == "never")
+    for note in notes:
+        assert note.text.startswith("0.weight, 0.bias, 2.weight and 2.bias: backward passes 2, 3 ")
+        assert at(note, updates_of, "def update(")
+
+
+@pytest.mark.parametrize("updates", [False, True])
+def test_hooks_that_accumulate_first(updates: bool) -> None:
+    # One logs; the other updates, and clears, with every second pass.
+    model, norms = network(), list[float]()
+    parameters: list[Any] = [*model.parameters()]
+    optimizers = {p: torch.optim.SGD([p], 0.1) for p in parameters}
+
+    def look(parameter: Any) -> None:
+        norms.append(parameter.grad.norm().item())
+        if updates and (len(norms) - 1) % 8 >= 4:
+            optimizers[parameter].step()
+            optimizers[parameter].zero_grad()
+
+    for parameter in parameters:
+        parameter.register_post_accumulate_grad_hook(look)
+    with gw.watch(model) as witness:
+        for _ in range(4):
+            loss_of(model, data()).backward()
+    assert "stale gradient" not in kinds(witness.report.notes)
+
+
 def test_accumulation_over_blocks_is_no_fault() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

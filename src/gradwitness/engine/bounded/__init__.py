@@ -11,10 +11,13 @@ value - error and value + error.
 Two bounds run side by side: ``rigorous`` (worst case) and ``probable`` (sqrt(n), Higham and Mary
 2019). They are the same array until a long reduction makes them differ. None stands for exact.
 
-Bounds assume that the other arithmetic rounds to nearest, does not overflow on the way and does not
-flush subnormal operands to zero, except in products and sums of bfloat16 numbers (see
-`array.as_read`); that comparisons come out as the witness's do; and that the bound itself, computed
-in float64, is good to some units of 2^-53 of its size.
+Where a number on the way may overflow the other arithmetic's format, ``rigorous`` is infinite, and
+``probable`` says what holds if it does not (see `overflow`).
+
+Bounds assume that the other arithmetic rounds to nearest, and does not flush subnormal operands to
+zero except in products and sums of bfloat16 numbers (see `array.as_read`); that comparisons come
+out as the witness's do; and that the bound itself, computed in float64, is good to some units of
+2^-53 of its size.
 """
 
 from gradwitness.engine.bounded import arithmetic as arithmetic

@@ -12,6 +12,7 @@ from gradwitness.engine.bounded.array import (
     Axis,
     Bounded,
     Error,
+    Partial,
     Plain,
     as_read,
     assemble,
@@ -212,14 +213,16 @@ def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     left, right = np.asarray(value_of(a)), np.asarray(value_of(b))
     value, carry = left @ right, over_matrices(left, right)
     # n products and n - 1 sums, in any order: gamma_n (Higham 2002, section 3.5).
+    sizes = product_of_sizes(left, right)
     growths = reduction(
         arithmetic,
-        product_of_sizes(left, right),
+        sizes,
         value,
         left.shape[-1],
         squares=lambda: np.asarray(np.square(left) @ np.square(right)),
     )
-    return assemble(arithmetic, value, (a, b), carry, growths, multiplied)
+    partial = Partial(sizes, arithmetic.accumulate)
+    return assemble(arithmetic, value, (a, b), carry, growths, multiplied, partial)
 
 
 @stands_for(np.sum)
@@ -232,10 +235,10 @@ def _sum(_: Any, a: Bounded, axis: Axis = None, keepdims: bool = False) -> Bound
     value = run(a.value)
     terms = a.size // max(1, value.size)
     size = np.abs(a.value)
-    growths = reduction(
-        a.arithmetic, run(size), value, terms - 1, squares=lambda: run(np.square(size))
-    )
-    return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run))
+    sizes = run(size)
+    growths = reduction(a.arithmetic, sizes, value, terms - 1, squares=lambda: run(np.square(size)))
+    partial = Partial(sizes, a.arithmetic.accumulate)
+    return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run), partial)
 
 
 UFUNCS |= {

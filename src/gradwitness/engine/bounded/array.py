@@ -11,6 +11,8 @@ import numpy as np
 from gradwitness._errors import RuleError
 from gradwitness.engine.bounded.infinities import elementwise, settled
 from gradwitness.engine.bounded.methods import Methods
+from gradwitness.engine.bounded.overflow import Partial as Partial
+from gradwitness.engine.bounded.overflow import is_large, overflowing
 from gradwitness.engine.bounded.tables import COMPLEX_FUNCTIONS as COMPLEX_FUNCTIONS
 from gradwitness.engine.bounded.tables import COMPLEX_UFUNCS as COMPLEX_UFUNCS
 from gradwitness.engine.bounded.tables import FUNCTIONS as FUNCTIONS
@@ -339,6 +341,7 @@ def assemble(
     carry: Callable[..., Error],
     growths: Growths | None = None,
     handed_on: HandedOn = elementwise,
+    partial: Partial | None = None,
 ) -> Bounded:
     """Return a result with both bounds: the operands' errors carried over, plus its own roundings.
 
@@ -347,24 +350,31 @@ def assemble(
     """
     value = np.asarray(value)
     pairs = [errors_of(operand) for operand in operands]
-    # One pass over the numbers unless the sum overflows.
-    infinite = not np.isfinite(np.sum(value)) and bool(np.isinf(value).any())
+    shared = all(one is other for one, other in [*pairs, growths or (None, None)])
 
     def tier(k: int) -> Error:
-        errors = [pair[k] for pair in pairs]
-        carried = carry(*errors)
+        carried = carry(*[pair[k] for pair in pairs])
         grown = None if growths is None else growths[k](carried)
         if carried is None or grown is None:
-            error = total(carried, grown)
-        else:
-            error = _added(grown, carried)
-        if infinite:
-            error = settled(value, error, list(map(value_of, operands)), errors, handed_on)
-        if error is not None and error.shape != value.shape:
-            error = np.broadcast_to(error, value.shape)
-        return error
+            return total(carried, grown)
+        return _added(grown, carried)
 
     rigorous = tier(0)
-    if all(one is other for one, other in [*pairs, growths or (None, None)]):
-        return Bounded(value, arithmetic, rigorous, rigorous)
-    return Bounded(value, arithmetic, rigorous, tier(1))
+    probable = rigorous if shared else tier(1)
+    if is_large(arithmetic, value, rigorous, partial, rounds=growths is not None):
+        if np.isinf(value).any():
+            values = [*map(value_of, operands)]
+            of_each = zip(*pairs, strict=True)
+            rigorous, probable = (
+                settled(value, error, values, errors, handed_on)
+                for error, errors in zip((rigorous, probable), of_each, strict=True)
+            )
+            probable = rigorous if shared else probable
+        rigorous = overflowing(arithmetic, value, rigorous, partial)
+    errors = [
+        error
+        if error is None or error.shape == value.shape
+        else np.broadcast_to(error, value.shape)
+        for error in ((rigorous,) if probable is rigorous else (rigorous, probable))
+    ]
+    return Bounded(value, arithmetic, errors[0], errors[-1])

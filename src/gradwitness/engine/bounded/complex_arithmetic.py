@@ -27,6 +27,7 @@ from gradwitness.engine.bounded.array import (
     Bounded,
     Error,
     Growths,
+    Partial,
     Plain,
     assemble,
     errors_of,
@@ -87,8 +88,10 @@ def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     # Each part is a sum of 2 n products in any order, good to gamma_2n of at most the sum of the
     # products' moduli; so both together are good to sqrt(2) gamma_2n.
     count = int(PRODUCT) * left.shape[-1]
-    growths = reduction(arithmetic, product_of_sizes(left, right), value, count)
-    return assemble(arithmetic, value, (a, b), carry, growths)
+    sizes = product_of_sizes(left, right)
+    growths = reduction(arithmetic, sizes, value, count)
+    partial = Partial(sizes, arithmetic.accumulate)
+    return assemble(arithmetic, value, (a, b), carry, growths, partial=partial)
 
 
 def _absolute(arithmetic: Arithmetic, a: Any) -> Bounded:

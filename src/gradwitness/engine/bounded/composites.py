@@ -15,6 +15,7 @@ from gradwitness.engine.bounded.array import (
     Bounded,
     Error,
     Growth,
+    Partial,
     Plain,
     as_read,
     assemble,
@@ -222,10 +223,11 @@ def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) ->
     terms = _terms(subscripts, [operand.shape for operand in values])
     roundings = terms - 1 if len(values) == 1 else terms
     value = run(*values)
+    partial = Partial(run(*sizes), arithmetic.accumulate)
     growths = reduction(
-        arithmetic, run(*sizes), value, roundings, squares=lambda: run(*map(np.square, sizes))
+        arithmetic, partial.sizes, value, roundings, squares=lambda: run(*map(np.square, sizes))
     )
-    return assemble(arithmetic, value, operands, carry, growths)
+    return assemble(arithmetic, value, operands, carry, growths, partial=partial)
 
 
 def _terms(subscripts: str, shapes: list[tuple[int, ...]]) -> int:

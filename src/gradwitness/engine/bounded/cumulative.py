@@ -27,6 +27,7 @@ from gradwitness.engine.bounded.array import (
     Error,
     Growth,
     Growths,
+    Partial,
     Plain,
     assemble,
     carrying,
@@ -53,8 +54,10 @@ def _cumsum(_: Any, a: Bounded, axis: int | None = None) -> Bounded:
         return np.asarray(np.cumsum(numbers, axis=axis))
 
     value = run(a.value)
-    growths = _growths(a.arithmetic, value, run(np.abs(a.value)), axis)
-    return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run))
+    sizes = run(np.abs(a.value))
+    growths = _growths(a.arithmetic, value, sizes, axis)
+    partial = Partial(sizes, a.arithmetic.unit + a.arithmetic.final)
+    return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run), partial)
 
 
 def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) -> Growths | None:
@@ -129,7 +132,8 @@ def _added_in_turn(_: Any, terms: Bounded) -> Bounded:
         return np.asarray(np.fmin(error + wide, np.asarray(grow(carried))))
 
     carry = carrying(lambda e: np.sum(e, axis=0))
-    return assemble(arithmetic, sums[-1], (terms,), carry, (grow, probable))
+    partial = Partial(size, unit)
+    return assemble(arithmetic, sums[-1], (terms,), carry, (grow, probable), partial=partial)
 
 
 @stands_for(added_on_the_way)

@@ -36,6 +36,7 @@ from gradwitness.engine.bounded.array import (
     COMPLEX_FUNCTIONS,
     FUNCTIONS,
     Bounded,
+    Partial,
     Plain,
     assemble,
     carrying,
@@ -103,7 +104,10 @@ def _transformed(func: Any, args: Any, kwargs: Any) -> Bounded:
     # Each sum on the way may contain products that underflowed.
     products = 8 * size * max((r for n in lengths for r in _factors(n)), default=1)
     growths = reduction(x.arithmetic, magnitude, value, roundings, products)
-    return assemble(x.arithmetic, value, (x,), carrying(lambda e: scale * summed(e)), growths)
+    carry = carrying(lambda e: scale * summed(e))
+    # It may be scaled at the end.
+    partial = Partial(magnitude * max(1.0, 1 / scale), x.arithmetic.accumulate)
+    return assemble(x.arithmetic, value, (x,), carry, growths, partial=partial)
 
 
 def _both_halves(numbers: Plain, axis: int, length: int) -> Plain:

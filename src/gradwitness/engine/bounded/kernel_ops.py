@@ -15,6 +15,7 @@ from gradwitness.engine.bounded.array import (
     Bounded,
     Error,
     Growth,
+    Partial,
     Plain,
     assemble,
     errors_of,
@@ -117,14 +118,22 @@ def _weighed(_: Any, x: Any, rows: Any, columns: Any, roundings: Plain | int) ->
     if arithmetic.stretches:
         first, *others = map(np.square, factors)
         unsorted = in_no_order(stored, first @ others[0] @ others[1], value, counts)
-    growths = of_sums(stored, lines @ right, counts, unsorted)
+    sizes = lines @ right
+    growths = of_sums(stored, sizes, counts, unsorted)
     along, across = over_matrices(left, middle), over_matrices(lines, right)
 
     def carry(of_rows: Error, of_x: Error, of_columns: Error) -> Error:
         turned = None if of_columns is None else np.swapaxes(of_columns, -1, -2)
         return across(along(of_rows, of_x), turned)
 
-    return assemble(arithmetic, value, (rows, x, columns), carry, growths)
+    return assemble(
+        arithmetic,
+        value,
+        (rows, x, columns),
+        carry,
+        growths,
+        partial=Partial(sizes, stored.accumulate),
+    )
 
 
 @stands_for(kernel_ops.added_in_windows)

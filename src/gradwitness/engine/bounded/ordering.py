@@ -22,6 +22,7 @@ from gradwitness.engine.bounded.array import (
     Error,
     Growth,
     Growths,
+    Partial,
     Plain,
     assemble,
     carrying,
@@ -82,8 +83,10 @@ def _summed(a: Bounded, run: Callable[[Plain], Plain], roundings: Plain) -> Boun
     unsorted = None
     if arithmetic.stretches:
         unsorted = in_no_order(arithmetic, run(np.square(size)), value, roundings)
-    growths = of_sums(arithmetic, run(size), roundings, unsorted)
-    return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run))
+    sizes = run(size)
+    growths = of_sums(arithmetic, sizes, roundings, unsorted)
+    partial = Partial(sizes, arithmetic.accumulate)
+    return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run), partial)
 
 
 def of_sums(

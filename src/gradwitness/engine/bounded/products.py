@@ -24,6 +24,8 @@ from gradwitness.engine.bounded.array import (
 from gradwitness.engine.bounded.complex_arithmetic import PRODUCT, UNDERFLOWS
 from gradwitness.engine.bounded.infinities import reduced
 from gradwitness.engine.bounded.tables import stands_for
+from gradwitness.engine.bounded.transcendental import lost_where
+from gradwitness.engine.floats import first_infinite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +91,10 @@ def _bounded_product(
     probable = worst
     if a.probable is not a.rigorous:
         probable = _growth(a.arithmetic, value, roundings, lost(a.probable))
+    # In another order the factors above 1 may come first.
+    beyond = run(np.maximum(size, 1.0)) >= first_infinite(a.arithmetic.accumulate)
+    if beyond.any():
+        worst = lost_where(beyond, worst)
 
     def handed_on(operands: Any, errors: Any) -> Any:
         # An error could change the sign of a factor.

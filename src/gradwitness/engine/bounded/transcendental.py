@@ -19,7 +19,6 @@ from gradwitness.engine.bounded.array import (
     Bounded,
     Error,
     Growth,
-    Growths,
     Plain,
     assemble,
     carrying,
@@ -172,7 +171,8 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     growths = rounding(arithmetic, y, _POWERS.get(float(p), _POWER) if p.ndim == 0 else _POWER)
     if p.ndim == 0 and p == -2:
         # A square that underflows has lost its digits before it is inverted.
-        growths = _lost_where(x * x < smallest_normal(arithmetic), growths[0])
+        lost = lost_where(x * x < smallest_normal(arithmetic), growths[0])
+        growths = lost, lost
     return assemble(arithmetic, y, (a, b), carry, growths)
 
 
@@ -182,11 +182,13 @@ def base_spread(x: Plain, p: Plain, e: Plain) -> Plain:
     return np.where((p == 0) | (e == 0), 0.0, np.abs(p) * np.power(far, p - 1) * e)
 
 
-def _lost_where(lost: Plain, growth: Growth) -> Growths:
+def lost_where(lost: Plain, growth: Growth) -> Growth:
+    """Return a growth without a bound where all digits may be lost."""
+
     def grow(carried: Error) -> Error:
         return total(growth(carried), np.where(lost, np.inf, 0.0))
 
-    return grow, grow
+    return grow
 
 
 UFUNCS |= {"erf": _erf, "sqrt": _square_root, "square": _square, "power": _power}

@@ -60,10 +60,11 @@ class Confirming:
         self._silent, self._zeros = _Places(), _Places()
         self._half_unit = 0.0  # the largest of a number that reads zero
 
-    def all_do(self, count: int) -> None:
-        """Take so many numbers that all confirm something."""
-        self.count += count
+    def all_but(self, nans: int, count: int) -> None:
+        """Take so many numbers that all confirm something, but for those that are NaN."""
+        self.count += count - nans
         self._counted += count
+        self._silent.count += nans
 
     def take(
         self,

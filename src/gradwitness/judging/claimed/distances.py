@@ -63,14 +63,17 @@ class Distances:
     starts, lines : ndarray
         Where each piece begins, and each line of a piece; after them the number of elements.
     smallest : ndarray
-        Of the magnitudes expected in each line.
+        Of the magnitudes expected in each line; NaN if all of them are. 0 in a line of a mixed
+        piece in which a number is not finite.
     largest, errors : ndarray
         The largest magnitude expected and the largest distance in each piece, as computed in the
         format of the pass.
     odd : ndarray
         Which pieces hold a number that is not finite.
+    mixed : ndarray
+        Which of these hold other pairs than NaN and NaN that are not finite.
     nans : ndarray
-        How many pairs in each piece are NaN and NaN, if all others in it are finite; else 0.
+        How many numbers expected in each piece are NaN.
     """
 
     recorded: NDArray[Any]
@@ -81,6 +84,7 @@ class Distances:
     largest: NDArray[np.float64]
     errors: NDArray[np.float64]
     odd: NDArray[np.bool_]
+    mixed: NDArray[np.bool_]
     nans: NDArray[np.int64]
 
     @property
@@ -98,7 +102,7 @@ class Distances:
 
     def smallest_nonzero(self) -> float:
         """Return the smallest magnitude expected that is not zero."""
-        smallest = float(self.smallest.min())
+        smallest = float(np.fmin.reduce(self.smallest))
         return smallest if smallest > 0 else extent(self.expected)[1]
 
     def numbers(
@@ -128,9 +132,9 @@ class Distances:
         far = self.errors > allowance * (1 - _NEAR)
         beyond = 0
         with np.errstate(all="ignore"):
-            if self.nans.any():
-                picked.take_nan(self._first_nan(), int(self.nans.sum()))
-            for at, *both in self.numbers(self.starts, self.odd & (self.nans == 0)):
+            if nans := int(self.nans[~self.mixed].sum()):
+                picked.take_nan(self._first_nan(), nans)
+            for at, *both in self.numbers(self.starts, self.mixed):
                 odd = ~_finite(*both)
                 picked.take(at + np.flatnonzero(odd), *(numbers[odd] for numbers in both))
             refuted = picked.refuted
@@ -151,8 +155,8 @@ class Distances:
         return comparison, gap
 
     def _first_nan(self) -> int:
-        """Return where the first pair is in those pieces where all but NaN are finite."""
-        piece = np.arange(self.nans.size) == np.argmax(self.nans > 0)
+        """Return where the first pair of NaN is in the pieces that are not mixed."""
+        piece = np.arange(self.nans.size) == np.argmax(self.odd & ~self.mixed)
         read = ((at, np.isnan(r)) for at, r, _ in self.numbers(self.starts, piece))
         return next(at + int(np.argmax(nan)) for at, nan in read if nan.any())
 
@@ -244,6 +248,8 @@ def _read_again(
     dtype: Any,
 ) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
     """Iterate over some of the parts of arrays that begin at these places."""
+    if not which.any():
+        return
     edges = np.flatnonzero(np.diff(which, prepend=False, append=False))
     read = 0
     for start, stop in parts[edges].reshape(-1, 2).tolist():
@@ -284,10 +290,10 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
         return None
     work = _work(*dtypes)
     space = np.empty(PIECE // np.dtype(work).itemsize, work)
-    # Made anew for each piece, it would be asked of the system each time.
-    same = np.empty(space.size, np.bool_)
+    # Made anew for each piece, they would be asked of the system each time.
+    same, known = np.empty((2, space.size), np.bool_)
     in_piece = np.arange(0, space.size, _LINE)
-    starts, lines, odd, nans = [0], [], [], []
+    starts, lines, odd, mixed, nans = [0], [], [], [], []
     largest: list[float] = []
     errors: list[float] = []
     smallest: list[NDArray[Any]] = []
@@ -296,20 +302,29 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
             part, ends = space[: r.size], in_piece[: -(-r.size // _LINE)]
             # Both come from memory at once, which is sooner than one after the other. Equal
             # numbers are far from rare, and their beginning tells others from them.
-            error = 0.0
+            error, is_odd, count = 0.0, False, 0
             if (
                 r[:_GLANCE].tobytes() != w[:_GLANCE].tobytes()
                 or not np.equal(r, w, out=same[: r.size]).all()
             ):
                 np.subtract(r, w, out=part)
-                error = float(np.maximum(np.maximum.reduce(part), -np.minimum.reduce(part)))
+                error, is_odd = _highest(part)
+                error = max(error, -float(np.fmin.reduce(part, initial=0)))
             np.abs(w, out=part)
+            most, holds_nan = _highest(part)
+            figures = max(most, 0.0), error, np.fmin.reduceat(part, ends)
+            # Where all that is not finite are pairs of NaN, the figures are those of the others.
+            is_mixed = not math.isfinite(figures[0] + error)
+            if is_odd or holds_nan:
+                nan = np.isnan(w, out=known[: r.size])
+                count = int(np.count_nonzero(nan))
+                is_mixed |= not np.array_equal(np.isnan(r, out=same[: r.size]), nan)
+            if is_mixed:
+                figures = _of_finite(r, w, ends, part)
+            odd.append(is_odd or is_mixed)
+            mixed.append(is_mixed)
+            nans.append(count)
             lines.append(starts[-1] + ends)
-            figures = float(np.maximum.reduce(part)), error, np.minimum.reduceat(part, ends)
-            odd.append(not math.isfinite(figures[0] + error))
-            nans.append(0)
-            if odd[-1]:
-                figures, nans[-1] = _of_finite(r, w, ends, part)
             largest.append(figures[0])
             errors.append(figures[1])
             smallest.append(figures[2])
@@ -324,29 +339,35 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
         np.array(largest),
         np.array(errors),
         np.array(odd),
+        np.array(mixed),
         np.array(nans),
     )
 
 
+def _highest(numbers: NDArray[Any]) -> tuple[float, bool]:
+    """Return the largest number that is not NaN, -inf if all are, and whether any is."""
+    high = np.maximum.reduce(numbers)
+    is_nan = bool(np.isnan(high))
+    return float(np.fmax.reduce(numbers, initial=-np.inf) if is_nan else high), is_nan
+
+
 def _of_finite(
     r: NDArray[Any], w: NDArray[Any], ends: NDArray[np.int64], part: NDArray[Any]
-) -> tuple[tuple[float, float, NDArray[np.float64]], int]:
+) -> tuple[float, float, NDArray[Any]]:
     """Return the figures of a piece in which a number, or a distance in its format, is not finite.
 
-    Where a number is not, the smallest of its line is 0: the line is read again. The last is how
-    many pairs are NaN and NaN, if these are all that is not finite; else 0. ``part`` is written to.
+    Where a number is not, the smallest of its line is 0: the line is read again. ``part`` is
+    written to.
     """
     known = np.isfinite(w)
     finite = np.isfinite(r) & known
     np.subtract(r, w, out=part)
     np.copyto(part, 0, where=~finite)
-    error = float(np.maximum(np.maximum.reduce(part), -np.minimum.reduce(part)))
+    error = float(max(np.maximum.reduce(part), -np.minimum.reduce(part)))
     if not math.isfinite(error):
         error = float(np.max(np.abs(r.astype(np.float64) - w), where=finite, initial=0))
     np.abs(w, out=part)
     np.copyto(part, 0, where=~known)
     largest = float(np.maximum.reduce(part))
     np.copyto(part, 0, where=~finite)
-    nans = int(np.count_nonzero(np.isnan(r) & np.isnan(w)))
-    are_all = nans + np.count_nonzero(finite) == r.size
-    return (largest, error, np.minimum.reduceat(part, ends)), nans * are_all
+    return largest, error, np.minimum.reduceat(part, ends)

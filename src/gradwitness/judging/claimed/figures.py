@@ -90,13 +90,16 @@ def _at_once(
     confirming = Confirming(told.expected.shape, float(told.largest.max()), smallest)
     # Where nothing may be off and nothing is, all confirm: of zeros, that they are.
     silent = told.silent_lines(bound) & (bound > 0)
-    confirming.all_do(int(np.diff(told.lines)[~silent].sum()))
+    unread = int(told.nans.sum())
     if half_units:
         for start, r, w in told.numbers(told.lines, silent):
             confirming.take(start, r, w, bound, unsure, half_units)
+            unread -= unread and int(np.count_nonzero(np.isnan(w)))
     else:
         for start, w in told.expected_numbers(told.lines, silent):
             confirming.take_exact(start, w, bound)
+            unread -= unread and int(np.count_nonzero(np.isnan(w)))
+    confirming.all_but(unread, int(np.diff(told.lines)[~silent].sum()))
     return comparison, confirming, gap
 
 

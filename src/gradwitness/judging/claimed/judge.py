@@ -35,10 +35,18 @@ from gradwitness.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
     from gradwitness.claims.claim import Claim, Run
     from gradwitness.judging.claimed.figures import Figures
 
+_HALF = 0.5  # of a unit, which is how far a whole number was rounded
+_LEAST_OF_SIX_DIGITS = 1e5  # from here on ``%g`` prints no decimals
 _LEFT_OUT = "the source leaves entries out: it shows {} of {}"
+_WHOLE = (
+    "printed without decimals: right if rounded to whole numbers, wrong if not. Print it with "
+    "decimals"
+)
 
 
 def judge_run(
@@ -137,6 +145,8 @@ def _row(
             reason = of.confirming.too_silent()
         if not claim.is_whole:
             reason = _LEFT_OUT.format(claim.array.size, size)
+        if _rests_on_whole_numbers(claim, reference, of):
+            reason = _WHOLE
         reason = reference.doubt or reason
         verdict = Verdict.AGREES if reason in ("", CANCELS) else Verdict.INCONCLUSIVE
     # No digits in common count as 0, never as less; nan stays nan.
@@ -180,6 +190,27 @@ def _between(claim: Claim, reference: Reference, of: Figures) -> bool:
         return not any(
             np.any(np.abs(c - v) > far) for c, v, far in pieces(claim.array, of.value, most)
         )
+
+
+def _rests_on_whole_numbers(claim: Claim, reference: Reference, of: Figures) -> bool:
+    """Whether a tensor is right only if printing rounded it, or the other one, to whole numbers.
+
+    ``48`` may be printed by ``%.0f``, which drops half a unit, or be all there is: an example's.
+    """
+    sides = (claim.array, claim.rounding), (of.value, reference.rounding)
+    dropped = sum(_HALF for side in sides if _is_whole(*side))
+    if not dropped:
+        return False
+    with np.errstate(all="ignore"):
+        most = of.allowed + claim.rounding - dropped
+        return bool(np.any(np.abs(claim.array - of.value) > most))
+
+
+def _is_whole(array: NDArray[Any], rounding: NDArray[np.float64] | float) -> bool:
+    """Whether all numbers were printed without decimals, for which ``%g`` would have had room."""
+    if not array.size or not np.all(rounding == _HALF):
+        return False
+    return bool(np.all(np.rint(array) == array) and np.abs(array).min() < _LEAST_OF_SIX_DIGITS)
 
 
 def _visible_part(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | None:

@@ -15,8 +15,9 @@ from gradwitness.engine.floats import wide
 from gradwitness.engine.forms import BITS, MOST, form_of
 from gradwitness.engine.forward import run
 from gradwitness.engine.in_pieces import parts_made
+from gradwitness.judging.looks.once import operands_as_recorded
 from gradwitness.judging.looks.step import raw
-from gradwitness.tape import Kind, Ref
+from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,7 +48,7 @@ def moved_back(
     tape: Tape, node: Node, call: Call, incoming: Sequence[NDArray[Any] | None]
 ) -> Sequence[Any]:
     """Return what a node sends that moves numbers, by input, of those that came in."""
-    if node.kind == Kind.OPERATION and len(node.edges) == 1 and call.op not in BITS:
+    if len(node.edges) == 1 and call.op not in BITS:
         made = _sent_by_one(tape.values, call, form_of(tape.values, call), incoming)
         if made is not None:
             return [made]
@@ -56,15 +57,10 @@ def moved_back(
 
 def _by_element(values: Sequence[Value], call: Call, form: Form) -> Any:
     """Return a float32 step's result, None if its numbers are not known."""
-    operands: list[Any] = []
-    for schema in form.positional:
-        argument: Any = call.arguments[schema]
-        if isinstance(argument, Ref):
-            value = values[argument.value]
-            if value.array is None or value.sparse > 1:
-                return None
-            argument = wide(value.array)
-        operands.append(argument)
+    recorded = operands_as_recorded(values, call, form)
+    if recorded is None:
+        return None
+    operands = [wide(a) if hasattr(a, "astype") else a for a in recorded]
     parameters = {name: call.arguments[name] for name in form.parameters}
     return run(f"the rule of {form.rule.name}", form.rule.function, *operands, **parameters)
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 # (An enumeration's members are looked up at a function's pace.)
-_AGREES, _DISAGREES, _FAN_IN = Verdict.AGREES, Verdict.DISAGREES, Step.FAN_IN
+_AGREES, _DISAGREES, _INCONCLUSIVE = Verdict.AGREES, Verdict.DISAGREES, Verdict.INCONCLUSIVE
+_FAN_IN, _ACCUMULATE = Step.FAN_IN, Step.ACCUMULATE
 
 
 class _Way(NamedTuple):
@@ -44,12 +45,10 @@ class Last:
         # Of those that were handed on, by place.
         self._ways: dict[tuple[int, int], _Way] = {}
 
-    def add(self, step: Step, place: Edge, terms: int, comparison: Comparison) -> None:
-        """Remember what a step said of a gradient; not that one alone arrived as it was sent."""
-        passed_on = step is _FAN_IN and terms == 1 and comparison.verdict is _AGREES
-        if passed_on or step is Step.ACCUMULATE:
+    def add(self, step: Step, at: tuple[int, int], comparison: Comparison) -> None:
+        """Remember what a step said of a gradient on its way."""
+        if step is _ACCUMULATE:
             return
-        at = place.node, place.index
         before = self._at.get(at)
         if before is not None and before.verdict is _DISAGREES:
             # What is wrong in a part is wrong in the sum.
@@ -57,7 +56,7 @@ class Last:
         if comparison.reason:
             comparison = _plainly(step, comparison)
         self._ways.pop(at, None)
-        if comparison.verdict is not Verdict.INCONCLUSIVE:
+        if comparison.verdict is not _INCONCLUSIVE:
             self._at[at] = comparison
         else:
             self._at.pop(at, None)
@@ -68,9 +67,10 @@ class Last:
             self._at.pop((place.node, place.index), None)
             self._ways.pop((place.node, place.index), None)
 
-    def hand_on(self, node: Node, node_run: NodeRun, sent: dict[int, Comparison]) -> None:
+    def hand_on(
+        self, node: Node, call: Call | None, node_run: NodeRun, sent: dict[int, Comparison]
+    ) -> None:
         """Remember of what a node only moved, by input, what the steps before it said."""
-        call = None if node.call is None else self._tape.calls[node.call]
         if call is None or not self._moves(call):
             return
         arrived = {

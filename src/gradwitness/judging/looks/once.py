@@ -62,6 +62,8 @@ UNIT = Arithmetic.stepwise(_FORMAT).unit
 _SMALLEST = float(limits(_FORMAT).smallest_normal)
 # So many numbers are held at once, and so many of sums are added at once.
 _MOST, _BLOCK = 2**18, 2**14
+# The first index of any array.
+_START = (0,) * 64
 
 
 def rounded_once(call: Call, form: Form) -> tuple[str, ...]:
@@ -85,7 +87,7 @@ def result_once(
     values: Sequence[Value], call: Call, form: Form, norm: Callable[[Value], float]
 ) -> Comparison | None:
     """Look at the result of a call; None if it has other bits."""
-    operands, number = _operands(values, call, form), call.outputs[0]
+    operands, number = operands_as_recorded(values, call, form), call.outputs[0]
     if operands is None or number is None:
         return None
     parameters = {name: call.arguments[name] for name in form.parameters}
@@ -111,18 +113,19 @@ def sent_once(
     if not at or len(came) != 1 or came[0] is None:
         return {}
     g, rule = values[came[0]], form.rule
-    y = _numbers(values[call.outputs[0] or 0])
-    operands = _operands(values, call, form, rule.kept)
+    roundings, few = _FEW.get(rule.name, (1, None))
+    reads_y = few is not None or "y" in rule.kept
+    y = _numbers(values[call.outputs[0] or 0]) if reads_y else None
+    operands = operands_as_recorded(values, call, form, rule.kept)
     if (
         operands is None
         or _numbers(g) is None
-        or (y is None and "y" in rule.kept)
+        or (y is None and reads_y)
         or (g.shape, g.dtype) != whole
     ):
         return {}
     edges, found = form.edges(), {}
     parameters = {name: call.arguments[name] for name in form.parameters}
-    roundings, few = _FEW.get(rule.name, (1, None))
     for k, value in at.items():
         name = edges[k][0][0] if k < len(edges) else ""
         if name and name in names:
@@ -132,7 +135,7 @@ def sent_once(
     return found
 
 
-def _operands(
+def operands_as_recorded(
     values: Sequence[Value], call: Call, form: Form, read: Container[str] | None = None
 ) -> list[Any] | None:
     """Return the operands of a call as they were recorded, or those that are read."""
@@ -154,11 +157,6 @@ def _numbers(value: Value) -> NDArray[Any] | None:
     return None if value.sparse > 1 else value.array
 
 
-def is_single(value: Value) -> bool:
-    """Whether a sum of gradients like this one is looked at here."""
-    return value.dtype == _FORMAT and math.prod(value.shape) <= _MOST
-
-
 def sum_once(
     value: Value, terms: Sequence[Value], norm: Callable[[Value], float]
 ) -> Comparison | None:
@@ -167,6 +165,8 @@ def sum_once(
     Each sum on the way is off by at most u times what it comes to. A block of all of them is added
     at a time: of a weight that a loop has used often, there are as many as it has turns.
     """
+    if value.dtype != _FORMAT or math.prod(value.shape) > _MOST:
+        return None
     numbers: list[Any] = [*map(_numbers, terms)]
     if any(array is None or array.shape != value.shape for array in numbers):
         return None
@@ -210,13 +210,13 @@ def is_exactly(
     zeros, of what is not finite, and where the largest is so small that an underflow costs more
     than a rounding. (A zero's sign does not count.)
     """
-    array = _numbers(value)
+    array = None if value.sparse > 1 else value.array
     if array is None or array.dtype != made.dtype or array.shape != made.shape:
         return None
     length = norm(value) if are_equal(array, made) else 0.0
     if not 0 < length < math.inf:
         return None
-    first, largest = scalar(array[index := (0,) * array.ndim]), peak_of(array)
+    first, largest = scalar(array[index := _START[: array.ndim]]), peak_of(array)
     if UNIT * largest < _SMALLEST:
         return None
     relative = 2 * UNIT * (roundings + before / largest)

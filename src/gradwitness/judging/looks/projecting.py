@@ -77,8 +77,8 @@ class Projecting(Whole):
         values = self._tape.values
         if self._for_all(call, form, (values[n] for n in call.outputs if n is not None)):
             with suppress(Formless):
-                look = partial(self._parts, step_of(values, call))
-                looked: list[tuple[int, Comparison]] | None = self._attempt(look)
+                step = step_of(values, call)
+                looked: list[tuple[int, Comparison]] | None = self._attempt(self._parts, step)
                 if looked is not None:
                     return looked
         return super()._made(call, form)
@@ -138,9 +138,9 @@ class Projecting(Whole):
             name, index, argument = inputs[k]
             if index is not None or not isinstance(argument, Ref):
                 continue
-            look = partial(self._gradient, step, name, k, arrived, arithmetic, value)
+            given = step, name, k, arrived, arithmetic, value
             try:
-                looked = self._attempt(look)
+                looked = self._attempt(self._gradient, *given)
             except Formless:
                 continue
             if looked is not None:

@@ -36,7 +36,7 @@ from gradwitness.judging.looks.moved import (
     kind_of,
 )
 from gradwitness.judging.looks.norms import norm_of
-from gradwitness.judging.looks.once import is_single, result_once, rounded_once, sent_once, sum_once
+from gradwitness.judging.looks.once import result_once, rounded_once, sent_once, sum_once
 from gradwitness.judging.looks.sampled import Scattered, agreement
 from gradwitness.judging.looks.some import gradient_of, results_at
 from gradwitness.judging.looks.step import Formless, raw, step_of
@@ -89,24 +89,21 @@ class Whole:
     def results(self, call: Call) -> list[tuple[int, Comparison]] | None:
         """Look at the results of a call."""
         if not is_foreach(call):
-            return self._attempt(partial(self._results, call)) or None
+            return self._attempt(self._results, call) or None
         calls = members(call)
         found: list[tuple[int, Comparison]] = []
         for member in calls:
-            comparisons = self._attempt(partial(self._results, member))
+            comparisons = self._attempt(self._results, member)
             if comparisons is None:
                 return None
             found += [(len(found) + k if len(calls) > 1 else k, c) for k, c in comparisons]
         return found or None
 
-    def sent(self, node: Node, node_run: NodeRun) -> dict[int, Comparison]:
-        """Look at what a node sent: by input, what clearly agrees."""
-        if node.call is None or node.kind != Kind.OPERATION:
+    def sent(self, node: Node, call: Call | None, node_run: NodeRun) -> dict[int, Comparison]:
+        """Look at what the node of a call sent: by input, what clearly agrees."""
+        if call is None or node.kind != Kind.OPERATION or call.base_op in DRAWN:
             return {}
-        call = self._tape.calls[node.call]
-        if call.base_op in DRAWN:
-            return {}
-        return self._attempt(partial(self._sent, node, call, node_run)) or {}
+        return self._attempt(self._sent, node, call, node_run) or {}
 
     def total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
         """Look at a sum of recorded gradients."""
@@ -118,7 +115,7 @@ class Whole:
             value = self._tape.values[number]
             counts = value.array is not None and value.array.size and is_inexact(value.dtype)
             return self._exactly(value) if counts else None
-        looked: Comparison | None = self._attempt(partial(self._total, terms, ones, number))
+        looked: Comparison | None = self._attempt(self._total, terms, ones, number)
         return looked
 
     def _total(self, terms: Sequence[int], ones: int, number: int) -> Comparison | None:
@@ -130,16 +127,16 @@ class Whole:
             return self._exactly(value) if is_same(value.array, parts[0].array) else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
-        if is_single(value) and value.array.size > self._few:
+        if value.array.size > self._few:
             looked = sum_once(value, parts, self._norm)
             if looked is not None:
                 return looked
         return self._summed(value, terms)
 
-    def _attempt(self, look: Callable[[], Any]) -> Any:
-        """Look; what fails on a device is judged on the host."""
+    def _attempt(self, look: Callable[..., Any], *given: Any) -> Any:
+        """Look at what is given; what fails on a device is judged on the host."""
         try:
-            return look()
+            return look(*given)
         except Unjudgeable:
             return None
         except Formless:
@@ -287,7 +284,7 @@ class Whole:
             looked = looked or left_of_sums(self._tape, node, node_run, k, names[k], held)
             if looked is not None and held.left:
                 bounded = partial(gradient_of, self._tape, node, call, node_run, k)
-                looked = self._attempt(partial(self._settled, held, looked, bounded))
+                looked = self._attempt(self._settled, held, looked, bounded)
             if looked is not None:
                 found[k] = looked
         return found

@@ -9,6 +9,7 @@ from gradwitness.judging.pathology.alignments import Alignments
 from gradwitness.judging.pathology.branches import Branches
 from gradwitness.judging.pathology.broadcasts import Broadcasts
 from gradwitness.judging.pathology.cancelled import Cancelled
+from gradwitness.judging.pathology.changed_unseen import ChangedUnseen
 from gradwitness.judging.pathology.clipping import Clipping
 from gradwitness.judging.pathology.constants import Constants
 from gradwitness.judging.pathology.cotangents import Cotangents
@@ -44,6 +45,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     Decisions,
     Cancelled,
     Sight,
+    ChangedUnseen,
     Constants,
     Unused,
     Broadcasts,

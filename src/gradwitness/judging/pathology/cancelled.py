@@ -7,7 +7,9 @@ normalisation or a softmax takes out again are so common that they are not noted
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gradwitness._printable import listed
 from gradwitness.judging.compare import CANCELS
@@ -64,16 +66,20 @@ def is_rounding(judged: Judgement, row: Row) -> bool:
         return False
     array, exact = judged.tape.values[row.value].array, _exact(judged, row)
     # Zeros in both are no rounding: of what is switched off, or begins at 0.
-    has = array is not None and 0 < max(largest(array), exact) < math.inf
+    has = 0 < max(_size(array), exact) < math.inf
     others = (_exact(judged, r) for r in judged.rows if r.sweep == row.sweep)
-    return has and exact <= _NOTHING * max(others)
+    return has and exact <= _NOTHING * max(filter(math.isfinite, others))
 
 
 def _exact(judged: Judgement, row: Row) -> float:
     """Return how large a gradient is in float64; infinity where that is not known."""
     replayed = judged.replayed
-    exact = None if replayed is None else replayed.gradient(row.sweep, row.node, row.input_nr)
-    return math.inf if exact is None else largest(exact)
+    return _size(None if replayed is None else replayed.gradient(row.sweep, row.node, row.input_nr))
+
+
+def _size(array: Any) -> float:
+    """Return the largest magnitude of an array; infinity if there is none, or it is not finite."""
+    return largest(array) if array is not None and np.isfinite(array).all() else math.inf
 
 
 def _user(tape: Tape, row: Row) -> Call | None:

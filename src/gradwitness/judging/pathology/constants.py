@@ -3,7 +3,7 @@
 Many programs want that: adversarial examples, first-order meta-learning, weights of losses. There
 the gradient moves what it is the gradient of, goes through the network again, or multiplies. Noted
 is one that is added to, or compared with, numbers of the parameters that it depends on itself: a
-penalty, a residual.
+penalty, a residual. So is one that has a graph of its own for nothing: it was detached on its way.
 """
 
 from __future__ import annotations
@@ -17,8 +17,20 @@ from gradwitness.judging.sight import leaves, made
 from gradwitness.tape import Kind, Source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradwitness.tape import Call, Sweep, Tape
 
+_WITHOUT = (
+    "autograd.grad without create_graph=True returns numbers without a graph, but {} them with the "
+    "loss, where they are constants: no parameter learns from this term. Say create_graph=True, or "
+    ".detach() if it is meant."
+)
+_DETACHED = (
+    "create_graph=True made a graph of the gradient, but no backward pass goes through it: {} its "
+    "numbers with the loss after detach(), .data or no_grad, where they are constants: no "
+    "parameter learns from this term. Take that out, or create_graph=True if it is meant."
+)
 _ADDS = frozenset(f"aten.{n}" for n in ("add", "huber_loss", "mse_loss", "smooth_l1_loss", "sub"))
 
 
@@ -30,17 +42,17 @@ class Constants(Detector):
         graph = _Graph(tape)
         notes: dict[str, Note] = {}
         for number, sweep in enumerate(tape.sweeps[:-1]):
-            if not sweep.captured or _creates(tape, sweep):
+            if not sweep.captured:
                 continue
-            ran = {run.node for later in tape.sweeps[number + 1 :] for run in later.node_runs}
-            call = _Flow(graph, sweep, ran).joined()
+            later = tape.sweeps[number + 1 :]
+            ran = {run.node for one in later for run in one.node_runs}
+            created = _is_seen(tape, sweep)
+            if created and not _is_unused(_own(tape, number), sweep, ran):
+                continue
+            call = _Flow(graph, sweep, ran, detached=created).joined()
             if call is not None:
-                text = (
-                    "autograd.grad without create_graph=True returns numbers without a graph, but "
-                    f"{call.op} (call {call.id}) at {place(call.source)} joins "
-                    "them with the loss, where they are constants: no parameter learns from this "
-                    "term. Say create_graph=True, or .detach() if it is meant."
-                )
+                joins = f"{call.op} (call {call.id}) at {place(call.source)} joins"
+                text = (_DETACHED if created else _WITHOUT).format(joins)
                 source = Source(call.source.module, _line(tape, sweep) or call.source.line)
                 notes.setdefault(
                     source.line, Note("gradient without a graph", text, source, call.id, call.node)
@@ -48,10 +60,25 @@ class Constants(Detector):
         return list(notes.values())
 
 
-def _creates(tape: Tape, sweep: Sweep) -> bool:
-    """Whether a pass made a graph of itself, so that each of its operations was seen."""
+def _is_seen(tape: Tape, sweep: Sweep) -> bool:
+    """Whether each operation of a pass was seen, as where it makes a graph of itself."""
     kinds = [(tape.nodes[run.node].kind, run.seen) for run in sweep.node_runs]
     return all(seen for kind, seen in kinds if kind == Kind.OPERATION)
+
+
+def _is_unused(calls: Sequence[Call], sweep: Sweep, ran: set[int]) -> bool:
+    """Whether a pass made a graph of what it returned, and no later pass goes through it."""
+    captured = {n for _, n in sweep.captured if n is not None}
+    made_here = [call for call in calls if call.during is not None]
+    # Backward steps leave calls where they make a graph; what checkpoints compute is no gradient.
+    graph = any(not captured.isdisjoint(made(call)) for call in made_here)
+    return graph and not any(call.node in ran for call in made_here)
+
+
+def _own(tape: Tape, number: int) -> Sequence[Call]:
+    """Return the calls from the begin of a pass to that of the next one."""
+    after = [sweep.after for sweep in tape.sweeps[number : number + 2]]
+    return tape.calls[after[0] : after[1]]
 
 
 def _line(tape: Tape, sweep: Sweep) -> str:
@@ -75,8 +102,10 @@ class _Graph:
 class _Flow:
     """The gradients that one pass returned, on their way through later calls."""
 
-    def __init__(self, graph: _Graph, sweep: Sweep, ran: set[int]) -> None:
+    def __init__(self, graph: _Graph, sweep: Sweep, ran: set[int], *, detached: bool) -> None:
         self._graph = graph
+        # Whether detaching is what is looked for, not what says that it is meant.
+        self._detached = detached
         self._ran = ran
         self._calls = graph.tape.calls[sweep.after :]
         nodes = graph.tape.nodes
@@ -102,7 +131,9 @@ class _Flow:
                 self._leaves |= outputs
             elif not operands.isdisjoint(self._through):
                 self._through |= outputs
-            elif operands.isdisjoint(self._plain | self._mixed) or leaves(call):
+            elif operands.isdisjoint(self._plain | self._mixed) or (
+                leaves(call) and not self._detached
+            ):
                 continue
             elif not operands.isdisjoint(self._leaves):
                 self._through |= outputs

@@ -8,7 +8,6 @@ products, quotients or differences then lacks a term.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,9 +18,10 @@ from gradwitness._printable import listed
 from gradwitness.engine.custom_forwards import edge_value, with_detached
 from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
 from gradwitness.judging.between_inputs import BETWEEN
-from gradwitness.judging.graph_queries import behind
+from gradwitness.judging.graph_queries import behind, leaves_behind
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
+from gradwitness.judging.pathology.shifts import SUMS, rescales, shifts, sum_terms
 from gradwitness.judging.sight import (
     creates,
     inner_calls,
@@ -36,7 +36,7 @@ from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.tape import Edge, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 KIND = "numbers leave autograd's sight"
 _WAYS = {"detach()": "detach() or .data"}
-_SUMS = {"aten.add": 1, "aten.sub": -1}
 # Losses of a prediction and a target.
 LOSSES = frozenset(
     f"aten.{n}"
@@ -58,8 +57,6 @@ LOSSES = frozenset(
         "smooth_l1_loss",
     )
 )
-# Taken from each number, or added again: what is made of them does not depend on it.
-_SHIFTS = ("aten.amax", "aten.max")
 # A singular value is stationary in its vectors: products with these need no gradient of them.
 _PRODUCTS = frozenset(f"aten.{name}" for name in ("mv", "mm", "dot", "vdot", "bmm", "addmv"))
 _OF_TWO = _PRODUCTS | {"aten.mul"}
@@ -67,8 +64,6 @@ _OF_TWO = _PRODUCTS | {"aten.mul"}
 _POWERS, _SHORT = np.array([1, -1, 2, -2, 0.5, -0.5]), 3
 # Within some roundings of float64.
 _CLOSE = 2.0**-50
-# How many sums a detached number is followed through, to find it added with both signs.
-_DEPTH = 8
 
 
 class _Exit(NamedTuple):
@@ -171,13 +166,16 @@ class Sight(Detector):
         for number, sweep in enumerate(tape.sweeps):
             before = [earlier.after for earlier in tape.sweeps[:number]]
             flow = _Flow(tape, sweep, self._makers, self._returned, self._directions, followed)
+            gradients = {} if sweep.captured else _with_graphs(tape, tape.sweeps[:number])
+            flow.follow(gradients)
             for leaf, left, call in flow.meetings():
                 truncated = any(left.since < after <= call.id for after in before)
                 if truncated:
                     # Numbers of an earlier step: truncated in time, as it is meant.
                     continue
                 line = tape.calls[left.call].source.line
-                found.setdefault(line, (left, call, {}))[2][leaf] = None
+                leaves = gradients.get(leaf, {leaf})
+                found.setdefault(line, (left, call, {}))[2].update(dict.fromkeys(leaves))
         return [self._note(tape, *entry) for entry in found.values()]
 
     @staticmethod
@@ -225,6 +223,10 @@ class _Flow:
         # Leaves whose gradients the program goes on with, by hand.
         self._asked = _used_gradients(tape) & self._states.keys()
 
+    def follow(self, numbers: Iterable[int]) -> None:
+        """Follow these numbers, too, as those of leaves."""
+        self._states |= {n: _State({n}) for n in numbers}
+
     def meetings(self) -> Iterator[tuple[int, _Exit, Call]]:
         """Yield each leaf whose numbers left, how, and the call where both kinds meet."""
         for call in self._tape.calls[: self._after]:
@@ -239,10 +241,10 @@ class _Flow:
             states += self._through_python(call)
             if not states:
                 continue
-            if call.node in self._ran and name not in _SUMS:
+            if call.node in self._ran and name not in SUMS:
                 yield from self._meetings(call, states)
             # A parameter, or what an update with gradients off has written, begins anew.
-            updates = bool(call.writes) and not call.grad
+            updates = bool(call.writes) and not (call.grad or self._is_new(call))
             for number in numbers - self._asked:
                 if updates or self._tape.values[number].name:
                     continue
@@ -257,6 +259,14 @@ class _Flow:
             return _State(seen, left)
         since = max((self._makers.get(n, call.id) for n in call.operands), default=call.id)
         return _State(set(), left | dict.fromkeys(seen, _Exit(call.id, way(call), since)))
+
+    def _is_new(self, call: Call) -> bool:
+        """Whether a call writes to memory that was made for it, not to what was there before."""
+        written = call.arguments[call.writes[0]]
+        maker = self._maker(written.value) if isinstance(written, Ref) else None
+        while maker is not None and maker.is_view:
+            maker = self._maker(next(iter(maker.operands), None))
+        return maker is not None and creates(maker)
 
     def _through_python(self, call: Call) -> Iterator[_State]:
         for number in self._returned.get(call.id, ()):
@@ -279,6 +289,9 @@ class _Flow:
                     yield leaf, left, maker
         constants = {n for n in call.operands if n in self._states and not self._states[n].seen}
         excused = call.base_op in _PRODUCTS and bool(constants) and constants <= self._directions
+        # So is what a running softmax multiplies by when its largest number changes.
+        running = [n for n in constants if rescales(self._maker, n, self._states)]
+        excused |= call.base_op in ("aten.mul", "aten.div") and constants == {*running} != set()
         # A target is meant to be a constant.
         excused |= call.base_op in LOSSES and constants == {*call.operands[1:2]}
         for state in states:
@@ -314,12 +327,12 @@ class _Flow:
         """Whether a sum is right without the gradients that it lacks.
 
         A sum of losses, of which one is a constant for some; a straight-through estimator,
-        ``x + (q - x).detach()``; numbers less their largest.
+        ``x + (q - x).detach()``; numbers less their largest, a running softmax.
         """
-        terms = self._terms(number, detached=False, depth=_DEPTH)
+        terms = sum_terms(self._maker, number)
         cancels = any(n and terms[t, not d] == -n for (t, d), n in list(terms.items()))
         constants = [t for t, detached in terms if detached or self._has_left(t)]
-        largest = all(map(self._is_largest, constants))
+        largest = all(shifts(self._maker, t, self._states) for t in constants)
         return not self._tape.values[number].shape or cancels or largest
 
     def _is_error(self, call: Call) -> bool:
@@ -331,32 +344,6 @@ class _Flow:
     def _has_left(self, number: int | None) -> bool:
         state = self._states.get(-1 if number is None else number, _State())
         return bool(state.left) and not state.seen
-
-    def _terms(
-        self, number: int | None, *, detached: bool, depth: int
-    ) -> Counter[tuple[int | None, bool]]:
-        """Return the terms of a sum, which of them are detached, and how often they are added."""
-        call = self._maker(number)
-        if call is not None and depth:
-            arguments = [a.value for a in call.arguments.values() if isinstance(a, Ref)]
-            if call.base_op == "aten.detach":
-                return self._terms(arguments[0], detached=True, depth=depth - 1)
-            if call.base_op in _SUMS and len(arguments) == 2 and call.arguments.get("alpha") == 1:
-                terms, more = (
-                    self._terms(n, detached=detached or not call.grad, depth=depth - 1)
-                    for n in arguments
-                )
-                for term, count in more.items():
-                    terms[term] += _SUMS[call.base_op] * count
-                return terms
-        return Counter({(number, detached): 1})
-
-    def _is_largest(self, number: int | None) -> bool:
-        """Whether a value is the largest of some numbers, detached or moved since."""
-        call = self._maker(number)
-        while call is not None and (call.is_view or call.base_op == "aten.detach"):
-            call = self._maker(next(iter(call.operands), None))
-        return call is not None and call.base_op in _SHIFTS
 
     def _maker(self, number: int | None) -> Call | None:
         call = self._makers.get(-1 if number is None else number)
@@ -372,6 +359,22 @@ def _between(tape: Tape, function: Node) -> tuple[int, ...]:
     others = {n for call in calls for n in call.operands} - made_there - inputs
     leaves_behind = any(tape.values[n].requires_grad for n in needed(tape, {*others}))
     return () if leaves_behind else inner
+
+
+def _with_graphs(tape: Tape, sweeps: Sequence[Sweep]) -> dict[int, set[int]]:
+    """Return the gradients that passes returned with a graph, and the parameters behind each.
+
+    A product of one and its own numbers is a second derivative along the gradient, as it is meant,
+    where `autograd.grad` differentiates it; in the loss of a backward pass it lacks a term.
+    """
+    returned = {n for sweep in sweeps for _, n in sweep.captured}
+    found: dict[int, set[int]] = {}
+    for node in tape.nodes:
+        for number in node.outputs:
+            if number is not None and number in returned:
+                behind_it = leaves_behind(tape, [node.id])
+                found[number] = behind_it.intersection(tape.parameters) or behind_it
+    return found
 
 
 def _used_gradients(tape: Tape) -> set[int | None]:

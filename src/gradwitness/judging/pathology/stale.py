@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._printable import listed
+from gradwitness.engine.custom_forwards import storages
 from gradwitness.engine.distant import scalar, where_it_lives
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
+from gradwitness.tape import AFTERWARDS, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Call, LeafUpdate, NodeRun, Source, Tape
+    from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 
 class Stale(Detector):
@@ -69,7 +71,27 @@ class Stale(Detector):
         array = where_it_lives(self.tape.values[number]).array
         return array is not None and not scalar(np.any(array))
 
+    def _find_hooks(self, tape: Tape) -> None:
+        """Find gradients that a hook's update had used: what it computes in a pass leaves no calls.
+
+        It shows in the numbers of the parameter, which are others in the next forward pass.
+        """
+        before: dict[int, int] = {}
+        for number, sweep in enumerate(tape.sweeps):
+            hooks = {edge.node: text for edge, text in sweep.hooks if text.startswith(AFTERWARDS)}
+            for update in sweep.leaves:
+                earlier, leaf = before.get(update.node), tape.nodes[update.node].leaf
+                if update.node not in hooks or leaf is None:
+                    continue
+                before[update.node] = sweep.after
+                used = earlier is not None and _moved(tape, leaf, earlier, sweep.after)
+                if used and update.before is not None and not self._is_zero(update.before):
+                    self._leaves[leaf] = self._passes[number] = None
+                    line = hooks[update.node].rpartition(" at ")[2]
+                    self._source = self._source or Source(line=line)
+
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        self._find_hooks(judged.tape)
         if not self._leaves:
             return []
         # An updated parameter is another value of the same name.
@@ -85,3 +107,15 @@ class Stale(Detector):
             "already used. Call zero_grad() between steps."
         )
         return [Note("stale gradient", text, self._source, sweep=passes[0])]
+
+
+def _moved(tape: Tape, leaf: int, begin: int, end: int) -> bool:
+    """Whether calls after a pass take other numbers of a leaf than before, and none wrote them."""
+    memory = storages(tape, [leaf])
+    calls = tape.calls[begin:end]
+    if any(call.writes and memory & storages(tape, call.outputs) for call in calls):
+        return False
+    # What calls made shows the leaf as it is: its views.
+    known = {leaf}.union(*((*c.operands, *c.outputs) for c in tape.calls[:begin]))
+    known |= {n for call in calls for n in call.outputs if n is not None}
+    return any(memory & storages(tape, [n]) for c in calls for n in c.operands if n not in known)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.engine.custom_forwards import storages
 from gradwitness.judging.graph_queries import leaves_behind
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
+from gradwitness.judging.pathology.policies import chosen_by
 from gradwitness.judging.pathology.sight import LOSSES
 from gradwitness.judging.records import largest
 from gradwitness.judging.sight import is_sized, is_summed, made, needed, takers
@@ -48,8 +51,8 @@ _ADVANTAGE = (
     "flow through that weight, too ({}): what estimates the data learns to make this loss small. "
     ".detach() the weight."
 )
-_LOGARITHMS = ("aten._log_softmax", "aten.log_sigmoid_forward")
-_CHOOSING = ("aten.gather", "aten.index", "aten.index_select", "aten.neg", "aten._to_copy")
+# What an advantage goes through before it weighs, its normalisation included.
+_WEIGHS = ("aten.neg", "aten.div", "aten._to_copy")
 
 
 class Targets(Detector):
@@ -133,18 +136,42 @@ class _Graph:
         """Whether a loss sums up logarithms of probabilities times data less what is learned."""
         if not all(self._edges(call)) or len(call.operands) != 2:
             return False
-        ways = (call.operands, call.operands[::-1])
-        found = any(self._is_logarithm(a) and self._is_bootstrapped(b) for a, b in ways)
+        found = any(self._weighs(*pair) for pair in (call.operands, call.operands[::-1]))
         return found and is_summed(
             self._tape, call, self._takers, self._tape.values[made(call).pop()].shape
         )
 
-    def _is_logarithm(self, number: int) -> bool:
-        """Whether a value is made of logarithms of probabilities, or chosen of them."""
-        call = self._makers.get(number)
-        while call is not None and (call.is_view or call.base_op in _CHOOSING):
-            call = self._makers.get(call.operands[0])
-        return call is not None and call.base_op in _LOGARITHMS
+    def _weighs(self, chosen: int, weight: int) -> bool:
+        """Whether a value is a logarithm of probabilities, and another one an advantage.
+
+        A weight that is made of the same probabilities is part of the loss, as a focal loss has it.
+        """
+        own = chosen_by(self._tape, self._makers, chosen)
+        if not own or not self._is_advantage(weight):
+            return False
+        return own.isdisjoint(needed(self._tape, {weight}))
+
+    def _is_advantage(self, number: int) -> bool:
+        """Whether a value is a sum in which data and what is taken from it are terms."""
+        waiting, subtracted, data = {number: None}, False, False
+        while waiting:
+            one, _ = waiting.popitem()
+            call = self._makers.get(one)
+            if self._is_data(one):
+                data |= not self._is_one(one)
+            elif call is not None and (call.is_view or call.base_op in _WEIGHS):
+                waiting[call.operands[0]] = None
+            elif call is not None and call.base_op in ("aten.add", "aten.sub"):
+                subtracted |= call.base_op == "aten.sub"
+                waiting |= dict.fromkeys(call.operands)
+        return subtracted and data
+
+    def _is_one(self, number: int) -> bool:
+        """Whether a value is ones, from which a share of all is taken: no return of a game."""
+        try:
+            return bool(np.all(self._records(number) == 1))
+        except Unjudgeable:
+            return True
 
     def _sides(self, call: Call) -> _Sides | None:
         """Return both sides of a loss, or of what one is made of."""

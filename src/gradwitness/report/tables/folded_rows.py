@@ -26,15 +26,21 @@ def folded(rows: Sequence[Row]) -> Iterator[tuple[str, Row]]:
     groups: dict[tuple[object, ...], list[Row]] = {}
     group_of: dict[int, list[Row]] = {}
     met: Counter[tuple[object, ...]] = Counter()
+    left: set[int] = set()
     for row in rows:
         leaf = row.name, row.shape, row.sweep
         met[leaf] += 1
+        if met[leaf] > 1 and row.value is None:
+            # No pass gave it out: it is what an unrecorded one, or a write, left there.
+            left.add(id(row))
         key = row.name, row.shape, met[leaf], row.verdict, row.inherited
         group_of[id(row)] = group = groups.setdefault(key, [])
         group.append(row)
     for row in rows:
         group = group_of[id(row)]
-        if len(group) < _MANY:
+        if id(row) in left:
+            yield f"{row.name} (.grad at the end)", row
+        elif len(group) < _MANY:
             yield f"{row.name} (pass {row.sweep + 1})" if several else row.name, row
         elif row is group[0]:
             yield f"{row.name} ({_passes([row.sweep + 1 for row in group])})", _worst(group)

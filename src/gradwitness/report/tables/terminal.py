@@ -78,7 +78,8 @@ def summary(report: Report, tape: Tape) -> RenderableType:
     else:
         why = "a backward pass began, but produced none" if tape.sweeps else "nothing ran backward"
         parts.append(Text(f"No gradient was recorded: {why}."))
-        if not tape.calls:
+        # What an exception ended may have been about to.
+        if not tape.calls and tape.ended is None:
             parts.append(Text("No operation was recorded either; other threads are not watched."))
         elif not tape.sweeps and tape.ended is None:
             parts.append(Text(_CALL_BACKWARD))

@@ -60,8 +60,8 @@ def _(
     if in_place:
         # All that is left is the rounded result, which is near -alpha * scale far below zero.
         return where(y > 0, g * scale, g * input_scale * (y + alpha * scale))
-    low = input_scale * (alpha * scale) * np.exp(input_scale * np.minimum(x, 0))
-    return where(x > 0, g * scale, g * low)
+    low = np.exp(input_scale * np.minimum(x, 0))
+    return where(x > 0, g * scale, g * input_scale * (alpha * scale) * low)
 
 
 def _single(number: Any) -> Any:
@@ -202,28 +202,23 @@ def _sloped(x: Array, g: Array, lower: Any, upper: Any) -> Array:
 
 @rule(
     "aten.rrelu_with_noise",
-    "y = rrelu(x, drawn, lower, upper, training)",
+    "y = rrelu(x, noise, lower, upper, training)",
     meaning=_RANDOM_SLOPE,
-    # What comes in as noise is memory; the slopes are written there, and show in the result.
-    ignores=("noise", "generator"),
+    ignores=("generator",),
     doubles=("lower", "upper"),
-    given={"drawn": 0},
 )
 def rrelu(
-    x: Array, *, lower: Any = 1 / 8, upper: Any = 1 / 3, training: bool = False, drawn: Array
+    x: Array, *, noise: Array, lower: Any = 1 / 8, upper: Any = 1 / 3, training: bool = False
 ) -> Array:
     if not training:
         return _sloped(x, x, lower, upper)
-    # Any slope between the limits is right.
-    return where(x > 0, x, np.minimum(np.maximum(drawn, upper * x), lower * x))
+    # The slopes as they were drawn. Any between the limits is right.
+    return where(x > 0, x, np.minimum(np.maximum(noise, lower), upper) * x)
 
 
-@rrelu.vjp("x", "g * where(x > 0, 1, y / x if training else (lower + upper) / 2)")
-def _(g: Array, y: Array, x: Array, *, lower: Any, upper: Any, training: bool) -> Array:
-    if not training:
-        return _sloped(x, g, lower, upper)
-    # As torch holds a range that is next to none for no range.
-    return where(x > 0, g, g * (y / where(x > 0, 1, x)))
+@rrelu.vjp("x", "g * where(x > 0, 1, noise if training else (lower + upper) / 2)")
+def _(g: Array, x: Array, *, noise: Array, lower: Any, upper: Any, training: bool) -> Array:
+    return where(x > 0, g, noise * g) if training else _sloped(x, g, lower, upper)
 
 
 def _halves(x: Array, dim: int) -> Any:

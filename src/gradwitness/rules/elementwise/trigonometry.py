@@ -127,8 +127,8 @@ def hypot(a: Array, b: Array) -> Array:
     return np.hypot(a, b)
 
 
-hypot.vjp("a", "g * a / y")(lambda g, y, a: g * (a / y))
-hypot.vjp("b", "g * b / y")(lambda g, y, b: g * (b / y))
+hypot.vjp("a", "g * a / y")(lambda g, y, a: g * a / y)
+hypot.vjp("b", "g * b / y")(lambda g, y, b: g * b / y)
 
 
 scalar_rule(

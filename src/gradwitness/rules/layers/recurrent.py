@@ -6,18 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.elementwise.pointwise import sigmoid_of
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel, round_to_format
 from gradwitness.rules.registry import Array, rule
 
 # Torch's number for an LSTM among the kinds of recurrent layer.
 _LSTM = 2
-# The exponential of more than this is infinite; the sigmoid of less is 0 in every format.
-_LARGEST = 700
 _IGNORED = ("hidden_size", "num_layers", "bidirectional", "batch_first", "train")
-
-
-def _sigmoid(z: Array) -> Array:
-    return 1 / (1 + np.exp(-np.maximum(z, -_LARGEST)))
 
 
 def _covered(mode: int, batch_sizes: tuple[int, ...]) -> None:
@@ -34,7 +29,7 @@ def _activated(z: Array) -> tuple[Array, Array, Array, Array]:
     """Return the gates: input, forget, cell, output."""
     size = z.shape[-1] // 4
     i, f, g, o = (z[..., k * size : (k + 1) * size] for k in range(4))
-    return _sigmoid(i), _sigmoid(f), np.tanh(g), _sigmoid(o)
+    return sigmoid_of(i), sigmoid_of(f), np.tanh(g), sigmoid_of(o)
 
 
 @rule(

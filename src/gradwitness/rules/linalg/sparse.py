@@ -116,6 +116,8 @@ def _named_places(x: Array, found: Array) -> Any:
     "aten.values",
     "y = x[named(x)]",
     meaning="puts each number's gradient at its place",
+    # The second has no gradient in torch.
+    aliases=("aten._values",),
     given={"found": 0},
 )
 def values(x: Array, *, found: Array) -> Array:
@@ -129,6 +131,58 @@ def _(g: Array, x: Array, *, found: Array) -> Array:
     sent[places] = g
     behind = (..., *(np.newaxis,) * (x.ndim - places.ndim))
     return np.where(places[behind], sent, -0.0)
+
+
+def _counted(x: Array) -> Array:
+    """Return where numbers are named, which those of integers and truths do not tell."""
+    if x.dtype.kind in "biu":
+        raise NotImplementedError("the places of a sparse tensor without floating-point numbers")
+    return named(x)
+
+
+@rule("aten.indices", "y = places(named(x))", aliases=("aten._indices",), given={"found": 0})
+def indices(x: Array, *, found: Array) -> Array:
+    # In any order, and some perhaps twice.
+    behind = tuple(range(len(found), x.ndim))
+    is_named = np.any(_counted(x), axis=behind) if behind else _counted(x)
+    told = np.zeros_like(is_named)
+    told[tuple(found)] = True
+    return found if np.all(np.equal(told, is_named)) else np.transpose(np.argwhere(is_named))
+
+
+def _ends(is_named: Array, found: Array) -> Array:
+    """Return how many numbers the rows up to each name."""
+    if is_named.shape[-2] != found.shape[-1] - 1:
+        raise NotImplementedError("a sparse tensor of blocks")
+    counts = np.count_nonzero(is_named, axis=-1)
+    return np.cumsum(np.concatenate([np.zeros_like(counts[..., :1]), counts], axis=-1), axis=-1)
+
+
+def _within(is_named: Array, found: Array) -> Array:
+    """Return where in its row each number lies."""
+    if np.count_nonzero(is_named) != found.size:
+        raise NotImplementedError("a sparse tensor of blocks, or one that names a place twice")
+    return np.reshape(np.nonzero(is_named)[-1], found.shape)
+
+
+@rule("aten.crow_indices", "y = cumulative_counts(named(x))", given={"found": 0})
+def crow_indices(x: Array, *, found: Array) -> Array:
+    return _ends(_counted(x), found)
+
+
+@rule("aten.ccol_indices", "y = cumulative_counts(transpose(named(x)))", given={"found": 0})
+def ccol_indices(x: Array, *, found: Array) -> Array:
+    return _ends(np.swapaxes(_counted(x), -1, -2), found)
+
+
+@rule("aten.col_indices", "y = columns(named(x))", given={"found": 0})
+def col_indices(x: Array, *, found: Array) -> Array:
+    return _within(_counted(x), found)
+
+
+@rule("aten.row_indices", "y = rows(named(x))", given={"found": 0})
+def row_indices(x: Array, *, found: Array) -> Array:
+    return _within(np.swapaxes(_counted(x), -1, -2), found)
 
 
 @rule(

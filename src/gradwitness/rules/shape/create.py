@@ -14,7 +14,10 @@ from gradwitness.rules.registry import Array, rule
 # the engine leaves such parameters out.
 
 
-rule("aten.zeros", "y = zeros(size)")(lambda *, size: np.zeros(size))
+# The alias has no memory until one is needed.
+rule("aten.zeros", "y = zeros(size)", aliases=("aten._efficientzerotensor",))(
+    lambda *, size: np.zeros(size)
+)
 rule("aten.zeros_like", "y = zeros(shape(x))")(lambda x: np.zeros_like(x))
 rule("aten.new_zeros", "y = zeros(size)")(lambda x, *, size: full_like(x, size, 0))
 

@@ -12,6 +12,9 @@ from gradwitness.rules.shape.indexing import added_up
 
 Size: TypeAlias = tuple[int, ...]
 
+# Why the numbers of a resized tensor may not be known.
+UNSHOWN = "memory not shown by the tensor, or never written"
+
 
 @rule(
     "aten.t",
@@ -289,7 +292,7 @@ def _(
 def _refitted(x: Array, size: Size, memory: Array | None) -> Array:
     """Return the first numbers of a tensor's memory in another shape."""
     if memory is not None or math.prod(size) > math.prod(x.shape):
-        raise NotImplementedError("memory not shown by the tensor, or never written")
+        raise NotImplementedError(UNSHOWN)
     return np.reshape(np.reshape(x, (math.prod(x.shape),))[: math.prod(size)], size)
 
 
