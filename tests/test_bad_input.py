@@ -41,6 +41,7 @@ run --dtype x
 run --activation x
 run --loss x
 run --preset x
+run --preset conv --hidden 3
 run --weights absent.npz
 run --weights folder
 run --weights huge.npz
@@ -73,6 +74,7 @@ check p.py:right --claims good.json --pass 7
 check p.py:right --pass 1
 check p.py:right --dtype float32
 check p.py:right --explain x
+check p.py:right --redact
 check bad.npz --probe
 check p.py:deep --probe
 check p.py:right --nope

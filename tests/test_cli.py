@@ -150,10 +150,10 @@ def test_check_explains(program: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("absent.py:step", "no such file: absent.py (expected FILE.py:FUNCTION)"),
+        ("absent.py:step", "absent.py: No such file or directory (expected FILE.py:FUNCTION)"),
         ("train.py:absent", "has no function 'absent'; it has: Square, Half, start, right"),
-        ("train.py", "is neither FILE.py:FUNCTION nor a recording (.npz)"),
-        ("absent.npz", "absent.npz is not a file"),
+        ("train.py", "nor a recording (.npz); its functions: start, right, wrong"),
+        ("absent.npz", "cannot read absent.npz: No such file or directory"),
     ],
 )
 def test_check_of_what_cannot_be_checked(program: Path, target: str, message: str) -> None:
@@ -216,6 +216,15 @@ def test_a_step_that_runs_nothing_when_it_is_called(program: Path, definition: s
     assert "train.py:step yields or awaits, so that calling it runs nothing" in result.err
 
 
+def test_a_step_that_takes_arguments(program: Path) -> None:
+    program.write_text("def step(x, /, y, *rest, z, w=1, **more):\n    pass\n")
+    result = cli("check", f"{program}:step")
+    assert result.code == 2
+    assert "train.py:step takes arguments (x, y, z): name a function without any" in result.err
+    program.write_text("def step(*rest, w=1, **more):\n    pass\n")
+    assert "takes arguments" not in cli("check", f"{program}:step").err
+
+
 @pytest.mark.parametrize("code", ["0", "1", "3", "", "'so'"])
 @pytest.mark.parametrize("words", [(), ("--probe",)])
 def test_an_exit_code_of_the_program_is_no_verdict(
@@ -270,6 +279,14 @@ def test_graph_of_a_program_and_of_a_tape(program: Path, tmp_path: Path) -> None
         result = cli("graph", target, "--out", "g.dot")
         assert result.code == 1
         assert "HalfBackward #1" in (tmp_path / "g.dot").read_text()
+
+
+def test_graph_of_what_has_none(program: Path, tmp_path: Path) -> None:
+    program.write_text("def step():\n    pass\n")
+    result = cli("graph", "train.py:step", "-o", "g.svg")
+    assert result.code == 2
+    assert "train.py:step has no graph to draw, since nothing ran backward in it" in result.err
+    assert not (tmp_path / "g.svg").exists()
 
 
 def test_graph_with_an_unknown_ending(tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ def test_claims_are_held_to_the_same(tmp_path: Path, off: float) -> None:
         assert against.code == json.loads(against.out)["exit_code"] == code
 
 
-def test_no_digits_are_refused_before_the_program_runs() -> None:
-    done = cli("check", "absent.py:step", "--digits", "0")
+@pytest.mark.parametrize("digits", ["0", "0.3"])
+def test_less_than_a_digit_is_refused_before_the_program_runs(digits: str) -> None:
+    done = cli("check", "absent.py:step", "--digits", digits)
     assert done.code == 2
-    assert "digits=0 would let every error pass: require 1 or more" in done.err
+    said = "would let errors of more than a tenth pass: require 1 or more"
+    assert f"digits={digits} {said}" in done.err

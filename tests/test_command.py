@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -38,18 +39,20 @@ def started(
     before: tuple[str, ...] = (),
     by: str = "-c",
     stdout: Any = subprocess.PIPE,
+    stderr: Any = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     source = str(Path(gradwitness_command.__file__).parents[1])
     return subprocess.Popen(  # noqa: S603
         [*before, sys.executable, by, code, *map(str, words)],
         env=os.environ | {"PYTHONPATH": source},
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
     )
 
 
-def standing_in(does: str) -> subprocess.Popen[bytes]:
-    return started(STAND_IN.format(does="".join(f"    {line}\n" for line in does.splitlines())))
+def standing_in(does: str, **streams: Any) -> subprocess.Popen[bytes]:
+    lines = "".join(f"    {line}\n" for line in does.splitlines())
+    return started(STAND_IN.format(does=lines), **streams)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,23 @@ def test_a_signal_ends_both(sent: int, code: int) -> None:
     assert not Path(f"/proc/{watched}").exists()
     process.stdout.close()
     process.stderr.close()
+
+
+def test_who_presses_a_key_is_told_once_that_it_was_heard() -> None:
+    terminal, stderr = pty.openpty()
+    does = "try: time.sleep(60)\nexcept KeyboardInterrupt: print('heard', flush=True)\n"
+    process = standing_in(f"{does}{does}return 3", stderr=stderr)
+    assert process.stdout is not None
+    process.stdout.readline()
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == b"heard\n"
+    assert process.wait(30) == 3
+    os.close(stderr)
+    said = os.read(terminal, 1000).decode().split()
+    assert " ".join(said) == ("gradwitness: interrupted, finishing (Ctrl-C again to leave at once)")
+    os.close(terminal)
+    process.stdout.close()
 
 
 def test_a_program_that_leaves_without_a_word(tmp_path: Path) -> None:

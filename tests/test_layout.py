@@ -13,7 +13,8 @@ Trees = dict[str, ast.Module]
 SRC = Path(__file__).parents[1] / "src"
 # From the ground up. What shares a floor knows nothing of its neighbour, but on the ground.
 FLOORS = """
-    tape verdict _errors _failure _printable _cells _process_wide _progress _record _room _steps |
+    tape verdict _errors _failure _printable _cells _process_wide _progress _record _room _steps
+    _given |
     rules | engine | files | claims diagnose | judging | capture grading | experiment | report |
     api | __init__ | _ending | commands | cli pytest_gradwitness | gradwitness_command |
     __main__

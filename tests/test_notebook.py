@@ -172,11 +172,11 @@ def takes_the_bar_away(outputs: list[dict[str, Any]]) -> None:
 
 
 WORKED = Path(__file__).parents[1] / "docs" / "backpropagation.ipynb"
-SAID = re.compile(r"AGREES|DISAGREES|INCONCLUSIVE|CAUSE +.*|first wrong.*|cell \[.*")
+SAID = re.compile(r"AGREES|DISAGREES|INCONCLUSIVE|CAUSE +.*|judged .*|first wrong.*|cell \[.*")
 
 
 def said(outputs: list[dict[str, Any]]) -> list[str]:
-    """Return the verdicts, causes and places of a cell's outputs: what no machine changes."""
+    """Return verdicts, counts, causes and places of a cell's outputs: what no machine changes."""
     texts = [o.get("text") or "".join(o["data"]["text/html"]) for o in outputs]
     return SAID.findall("".join("".join(text) for text in texts))
 

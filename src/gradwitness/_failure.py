@@ -5,9 +5,13 @@ from __future__ import annotations
 import textwrap
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradwitness._errors import GradwitnessError
 from gradwitness._printable import one_line
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 FAILED = "gradwitness failed here"
 
@@ -22,6 +26,11 @@ def kind_and_message(error: BaseException) -> str:
     return one_line(text)
 
 
+def in_library(frame: FrameType) -> bool:
+    """Whether a frame runs code of a library below the program."""
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in _LIBRARIES
+
+
 def failure(error: BaseException) -> str:
     """Return in one line what failed, and where: in gradwitness, or in the program's own rules."""
     message = str(error).strip().partition("\n")[0][:120]
@@ -31,8 +40,7 @@ def failure(error: BaseException) -> str:
         return f"out of memory: {message}".removesuffix(": ")
     summary = f"{type(error).__name__} ({message})" if message else type(error).__name__
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package in _LIBRARIES:
+        if in_library(frame):
             continue
         path = Path(frame.f_code.co_filename)
         if not path.is_relative_to(_PACKAGE):

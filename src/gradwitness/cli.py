@@ -116,7 +116,7 @@ def check(
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
     from gradwitness.api.arguments import AUTO
-    from gradwitness.api.claims import judge_claims, positive
+    from gradwitness.api.claims import at_least_one, judge_claims
     from gradwitness.api.pages import checked_record, page_of, show
     from gradwitness.api.targets import probes_of, run_target
     from gradwitness.claims.sources import read_claims
@@ -129,12 +129,12 @@ def check(
     from gradwitness.report.tables.probes import probes
     from gradwitness.report.tables.terminal import summary
 
-    files = _files(save, *(("page",) if redact else ()))
+    files = _pages(save, shown=show_page) if redact else _files(save)
     # The program may change its folder.
     sarif = sarif and sarif.absolute()
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
-    digits = positive(digits)
+    digits = at_least_one(digits)
     rests_on(judge)
     if known_depth(depth) != FULL and probe:
         raise InputError(f"--probe judges in full: leave out --depth {depth}")
@@ -272,6 +272,12 @@ def _root(
 
 def _files(paths: list[Path] | None, *materials: str) -> list[Path]:
     return [require_ending(path, *materials) for path in paths or ()]
+
+
+def _pages(paths: list[Path] | None, *, shown: bool) -> list[Path]:
+    if not (paths or shown):
+        raise InputError("--redact is about a page: save one with --save FILE.html, or add --open")
+    return _files(paths, "page")
 
 
 def _save(paths: list[Path], materials: Materials) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Environment variable that gives the watched process the descriptor of the pipe.
 _PIPE = "GRADWITNESS_VERDICT_PIPE"
 _FAILED = 2
+_FINISHING = b"\ngradwitness: interrupted, finishing (Ctrl-C again to leave at once)\n"
 _JSON = "--json"
 _PR_SET_PDEATHSIG = 1
 
@@ -85,8 +86,15 @@ def _watch() -> int:
     reading, writing = os.pipe()
     process: subprocess.Popen[bytes] | None = None
 
+    told = False
+
     def forward(number: int, frame: FrameType | None) -> None:
+        nonlocal told
         del frame
+        if number == signal.SIGINT and not told and os.isatty(2):
+            # The step that is being judged, and what follows from it, may take seconds.
+            os.write(2, _FINISHING)
+            told = True
         # Ctrl-C at a terminal reaches all processes in its foreground.
         if process is not None and not (number == signal.SIGINT and _is_in_foreground()):
             process.send_signal(number)

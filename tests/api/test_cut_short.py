@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness.capture.values import ValueStore
+from gradwitness.judging.local import Judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 X = torch.tensor([[1.0, -2.0, 0.5]])
 
@@ -58,6 +59,31 @@ def test_a_backward_that_is_cut_short(error: type[BaseException]) -> None:
     assert (fault.title, fault.line) == (said, f"{__file__}:{line}")
     with pytest.raises(gw.GradientDisagreement, match="2 of 4 parameters got a gradient"):
         witness.require()
+
+
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [
+        (f"{Path(gw.__file__).parent}/engine/arithmetic.py", "gradwitness.engine.arithmetic"),
+        ("/site-packages/numpy/linalg.py", "numpy.linalg"),
+    ],
+)
+def test_a_key_that_is_pressed_while_a_step_is_judged(
+    file: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program was at its own line, which is that of the step, and not at one of ours."""
+    names: dict[str, Any] = {"__name__": module}
+    exec(compile("def pressed(*_): raise KeyboardInterrupt", file, "exec"), names)  # noqa: S102
+    monkeypatch.setattr(Judge, "called", names["pressed"])
+    w = torch.ones(3, requires_grad=True)
+
+    def step() -> None:
+        w * 2
+
+    with pytest.raises(KeyboardInterrupt), gw.watch(names={"w": w}) as witness:
+        step()
+    assert witness.tape.ended is not None
+    assert witness.tape.ended.line == f"{__file__}:{inspect.getsourcelines(step)[1] + 1}"
 
 
 def test_a_step_that_ends_after_its_backward() -> None:

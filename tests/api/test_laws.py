@@ -52,6 +52,25 @@ def test_a_missing_mask_breaks_one() -> None:
     assert gw.Verdict.DISAGREES in [each.verdict for each in found]
 
 
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ("linear:nope relu linear:2", r"no weights for linear:nope: there are some for 0 and 2$"),
+        (
+            "linear:0 foo",
+            "for 'linear:0 foo'; foo: none of linear, conv, relu,",
+        ),
+        ("linear:0", "no law is known for 'linear:0'; write the layers in order"),
+    ],
+)
+def test_layers_that_cannot_be_used_are_named(layers: str, said: str) -> None:
+    weights, gradients = by_hand()
+    with pytest.raises(gw.InputError, match=said):
+        gw.laws(gradients, weights, layers)
+    with pytest.raises(gw.InputError, match=r"cannot read nope\.npz"):
+        gw.laws(gradients, "nope.npz", layers)
+
+
 def test_the_command(tmp_path: Path) -> None:
     weights, gradients = by_hand()
     np.savez(tmp_path / "w.npz", allow_pickle=False, **weights)

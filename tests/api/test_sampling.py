@@ -458,7 +458,9 @@ def test_no_random_number_of_the_program_s_is_drawn() -> None:
 
 @pytest.mark.parametrize("budget", [0, -0.1, 1.5, math.nan, math.inf, "0.1", True, [0.1]])
 def test_a_budget_that_is_no_share_is_refused(budget: Any) -> None:
-    with pytest.raises(gw.InputError, match=r"budget=.*: give a share of 1, such as 0\.01"):
+    with pytest.raises(
+        gw.InputError, match=r"budget=.*: give a fraction between 0 and 1, such as 0\.01"
+    ):
         gw.watch(model(), depth="sample", budget=budget)
 
 
@@ -470,5 +472,5 @@ def test_any_number_that_is_a_share_is_a_budget(budget: Any) -> None:
 
 
 def test_a_budget_without_sampling_is_refused() -> None:
-    with pytest.raises(gw.InputError, match="with depth='sample'"):
+    with pytest.raises(gw.InputError, match=r"^budget=0.1 needs depth='sample'$"):
         gw.watch(model(), budget=0.1)

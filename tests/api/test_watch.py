@@ -93,7 +93,7 @@ def test_what_other_threads_run_is_told_to_be_unseen() -> None:
         thread = threading.Thread(target=step)
         thread.start()
         thread.join()
-    assert "No operation was recorded either: other threads are not watched." in str(witness)
+    assert "No operation was recorded either; other threads are not watched." in str(witness)
 
 
 def test_a_block_that_raises_at_once_says_nothing_of_threads() -> None:
@@ -179,6 +179,7 @@ def test_a_witness_watches_one_block() -> None:
 
 def test_nothing_can_be_asked_before_the_end() -> None:
     with gw.watch() as witness:
+        assert str(witness) == "there is no verdict before the watched block has ended."
         with pytest.raises(gw.GradwitnessError, match="no verdict before the watched block has en"):
             _ = witness.verdict
         with pytest.raises(gw.CaptureError, match="the recording is not ready before"):

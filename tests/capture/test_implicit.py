@@ -264,6 +264,17 @@ def test_what_the_program_allows_runs_again() -> None:
     assert watched(Sparsemax, torch.float32, rerun=False).verdict is Verdict.INCONCLUSIVE
 
 
+def test_a_name_of_no_function_is_told() -> None:
+    for names, there in (
+        (["Nope"], "Nope: it has Sparsemax"),
+        ([Sparsemax, "gone::op", float], "gone::op and float: it has Sparsemax"),
+        (["Sparsemax", "aten::mul"], ""),
+    ):
+        witness = watched(Sparsemax, torch.float32, rerun=names)
+        told = [note.text for note in witness.report.notes if note.kind == "nothing to rerun"]
+        assert told == ([f"no custom function of the graph is named {there}."] if there else [])
+
+
 def test_nothing_runs_again_before_the_block_has_ended() -> None:
     class Counted(Sparsemax):
         runs = 0

@@ -166,6 +166,14 @@ def test_what_cannot_be_used_is_named(source: Any, snapshot: SnapshotAssertion) 
     assert str(error.value) == snapshot
 
 
+@pytest.mark.parametrize("ending", ["csv", "txt", "tsv"])
+def test_a_binary_file_is_no_text(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"random.{ending}"
+    path.write_bytes(np.random.default_rng(0).bytes(4096))
+    with pytest.raises(FileFormatError, match=r"this is not text\. Files in other formats"):
+        read_claims(path)
+
+
 def test_a_null_byte_in_a_name() -> None:
     with pytest.raises(InputError, match="null"):
         read_claims("\0")

@@ -70,6 +70,14 @@ def test_what_does_not_go_together_is_refused(snapshot: SnapshotAssertion) -> No
     with pytest.raises(ConfigError) as error:
         preset("conv", batch=4)
     assert str(error.value) == snapshot
+    for name, value in {
+        "hidden": 3,
+        "width": 4,
+        "activation": "tanh",
+        "activate_input": True,
+    }.items():
+        with pytest.raises(ConfigError, match=f"the conv network takes no {name}: leave it out"):
+            preset("conv", **{name: value})
     with pytest.raises(ConfigError) as error:
         preset("big")
     assert str(error.value) == snapshot

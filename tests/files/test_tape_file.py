@@ -347,6 +347,6 @@ def test_a_tape_that_could_not_be_read_is_not_written(
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent", tmp_path):
-        with pytest.raises(InputError, match="is not a file"):
+    for path, what in ((tmp_path / "absent", "No such file"), (tmp_path, "it is a folder")):
+        with pytest.raises(InputError, match=f"cannot read .*: {what}"):
             load_tape(path)

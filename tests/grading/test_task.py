@@ -63,7 +63,7 @@ def test_a_wrong_task_is_refused(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_a_task_that_is_not_there_or_is_not_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"cannot read .*none\.toml: No such file"):
         read_task(tmp_path / "none.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="is not TOML"):

@@ -88,6 +88,15 @@ def test_a_call_is_judged_if_all_of_its_results_are() -> None:
     }
 
 
+def test_a_doubt_about_the_whole_is_no_step_and_no_call() -> None:
+    whole = Finding(Step.FORWARD, "the step", finding(INCONCLUSIVE).comparison)
+    report = Report((finding(AGREES, call=0), whole), ())
+    assert (report.count(INCONCLUSIVE), report.count(INCONCLUSIVE, Step.FORWARD)) == (1, 0)
+    assert report.coverage()["forward calls"] == Coverage(1, 1)
+    assert report.verdict is INCONCLUSIVE
+    assert dict(report.reasons()) == {"no rule for aten.mystery": 1}
+
+
 def test_faults_are_listed_in_order_and_counted_by_step() -> None:
     findings = (
         finding(AGREES),

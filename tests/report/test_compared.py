@@ -133,6 +133,40 @@ def test_norms_gradients_and_notes_that_come_and_go_are_told(tmp_path: Path) -> 
     assert compared(after, before).verdict is Verdict.AGREES
 
 
+def test_a_right_gradient_that_is_gone_is_in_doubt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = {"w": ("AGREES", 1.0), "v": ("AGREES", 1.0)}
+    before = report(tmp_path, "a.json", both)
+    after = report(tmp_path, "b.json", {"w": ("AGREES", 1.0)})
+    assert run_words(["compare", f"{before}", f"{after}", "--json"]) == 3
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert finding["title"] == "v: AGREES -> absent"
+    assert [change.how for change in compared(before, after).changes] == ["gone"]
+    assert run_words(["compare", f"{before}", f"{after}"]) == 3
+    assert (
+        "verdict   AGREES -> AGREES; something is newly in doubt, or gone"
+        in capsys.readouterr().out
+    )
+    # One that was wrong is no loss, and nor is a new one.
+    wrong = report(tmp_path, "c.json", {"w": ("AGREES", 1.0), "v": ("DISAGREES", 1.0)})
+    assert compared(wrong, after).verdict is Verdict.AGREES
+    assert run_words(["compare", f"{after}", f"{before}"]) == 0
+    assert "different programs" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verdict", ["AGREES", "DISAGREES"])
+def test_reports_without_a_common_gradient_are_of_different_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verdict: str
+) -> None:
+    before = report(tmp_path, "a.json", {"w": (verdict, 1.0)})
+    after = report(tmp_path, "b.json", {"v": ("AGREES", 1.0)})
+    assert run_words(["compare", f"{before}", f"{after}"]) == 3
+    said = capsys.readouterr().out
+    assert said.endswith("\nno gradient is in both: these are reports of different programs\n")
+    assert "nothing became worse" not in said
+
+
 def test_a_norm_within_a_hundredth_is_the_same(tmp_path: Path) -> None:
     before = report(tmp_path, "a.json", {"w": ("AGREES", 1.0), "z": ("AGREES", 0.0)})
     after = report(tmp_path, "b.json", {"w": ("AGREES", 1.009), "z": ("AGREES", 0.0)})
@@ -215,16 +249,32 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
         compared(path, path)
 
 
+WHY = {
+    "<svg></svg>": "neither JSON nor a whole web page",
+    "<!DOCTYPE html><html><p>a repor": "neither JSON nor a whole web page",
+    "<!DOCTYPE html><html><p>a shop</html>\n": "a web page without a report of a program",
+    "<html>" + BLOCK.replace("record", "steps").format("AAAA") + "</html>": "more than 20,000",
+}
+
+
+@pytest.mark.parametrize(("text", "why"), WHY.items())
+def test_what_a_page_lacks_is_said(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "a.html"
+    path.write_text(text)
+    with pytest.raises(FileFormatError, match=why):
+        compared(path, path)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "none.json"
-    with pytest.raises(InputError, match=r"cannot read .*: there is no such file"):
+    with pytest.raises(InputError, match=r"cannot read .*: No such file"):
         compared(path, path)
 
 
 def test_a_folder_and_a_pipe_are_not_said_to_be_missing(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(InputError, match=r"cannot read .*: it is no regular file"):
+    for path, what in ((tmp_path, "a folder"), (tmp_path / "pipe", "a pipe or a device")):
+        with pytest.raises(InputError, match=f"cannot read .*: it is {what}"):
             compared(path, path)
 
 

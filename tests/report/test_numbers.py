@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gradwitness.judging.numbers import digits_right, short, subscript
+from gradwitness.judging.numbers import digits_right, seconds_shown, short, subscript
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ from gradwitness.judging.numbers import digits_right, short, subscript
         (1.2345e-8, 3, "1.23e-08"),
         (1.2345e-8, 2, "1.2e-08"),
         (123.4, 3, "123"),
+        (999.6, 3, "1000"),
         (1234.5, 3, "1234"),
         (99999.0, 3, "99999"),
         (100000.0, 3, "1.00e+05"),
@@ -51,6 +52,12 @@ def test_short(number: float, digits: int, text: str) -> None:
 )
 def test_digits_that_are_right(digits: float, text: str) -> None:
     assert digits_right(digits) == text
+
+
+def test_times() -> None:
+    times = (0.00014, 0.0126, 0.9996, 1.0, 3.35, 1234.5)
+    shown = ["0.14 ms", "12.6 ms", "1000 ms", "1 s", "3.35 s", "1234 s"]
+    assert [seconds_shown(seconds) for seconds in times] == shown
 
 
 def test_places() -> None:

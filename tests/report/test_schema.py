@@ -92,6 +92,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     witness.save(tmp_path / "w.json")
     worse = (tmp_path / "w.json").read_text().replace("AGREES", "DISAGREES")
     (tmp_path / "worse.json").write_text(worse)
+    gone = json.loads((tmp_path / "w.json").read_text()) | {"gradients": []}
+    (tmp_path / "gone.json").write_text(json.dumps(gone))
     return tmp_path
 
 
@@ -100,7 +102,7 @@ COMMANDS = [
     ("run --preset sigmoid --seeds 2", "seeds", 0),
     (f"check {SWISH}:step", "comparison", 1),
     (f"check {SWISH}:step --probe", "comparison", 1),
-    (f"check {SWISH}:step --probe --digits 0.1", "comparison", 0),
+    (f"check {SWISH}:step --probe --digits 1", "comparison", 1),
     (f"check {SWISH}:step --claims b.json", "claims", 1),
     (f"check {SWISH}:step --claims b.json --probe", "claims", 1),
     ("check p.py:complex_numbers", "comparison", 0),
@@ -115,6 +117,7 @@ COMMANDS = [
     (f"grade {EXAMPLES}/grade/task.toml b.json --answers", "marks", 1),
     ("compare w.json w.json", "compared", 0),
     ("compare w.json worse.json", "compared", 1),
+    ("compare w.json gone.json", "compared", 3),
     ("diff a.json absent", "error", 2),
     ("check", "error", 2),
     ("graph --preset sigmoid", "error", 2),

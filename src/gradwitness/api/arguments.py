@@ -7,6 +7,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError, MissingExtraError
+from gradwitness._given import kind
 from gradwitness._room import Room
 from gradwitness.judging.depth import FULL, SAMPLE
 
@@ -43,9 +44,11 @@ def share(budget: Any, depth: str) -> float:
     InputError
         If it is no share, or not all blocks are to be sampled.
     """
+    if depth != SAMPLE:
+        raise InputError(f"budget={budget!r} needs depth='sample'")
     is_number = isinstance(budget, Real) and not isinstance(budget, bool)
-    if depth != SAMPLE or not is_number or not 0 < budget <= 1:
-        raise InputError(f"budget={budget!r}: give a share of 1, such as 0.01, with depth='sample'")
+    if not is_number or not 0 < budget <= 1:
+        raise InputError(f"budget={budget!r}: give a fraction between 0 and 1, such as 0.01")
     return float(budget)
 
 
@@ -63,18 +66,14 @@ def require_usable(
     """
     for model in models:
         if not hasattr(model, "named_modules"):
-            raise InputError(f"watch takes models (torch.nn.Module), not {_kind(model)}")
+            raise InputError(f"watch takes models (torch.nn.Module), not {kind(model)}")
     for name, tensor in names.items():
         if not hasattr(tensor, "untyped_storage"):
-            raise InputError(f"names: {name!r} must name a tensor, not {_kind(tensor)}")
+            raise InputError(f"names: {name!r} must name a tensor, not {kind(tensor)}")
     if isinstance(rerun, str) or not isinstance(rerun, bool | Collection):
         raise InputError(
             f"rerun={rerun!r}: give True, False, or a list of functions or their names"
         )
-
-
-def _kind(item: object) -> str:
-    return f"{type(item).__name__} {item!r:.60}"
 
 
 def recorder_class() -> type[Recorder]:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from gradwitness.diagnose.rank import Cause
     from gradwitness.judging.claimed.judge import ClaimReport
     from gradwitness.judging.finding import Report
     from gradwitness.report.save import Materials
@@ -100,9 +99,9 @@ class ClaimCheck:
         Raises
         ------
         InputError
-            If ``digits`` is not positive.
+            If ``digits`` is less than 1.
         """
-        digits = positive(digits)
+        digits = at_least_one(digits)
         runs = tuple(replace(run, digits=digits) for run in self.runs)
         report = None if self.report is None else replace(self.report, digits=digits)
         return replace(self, runs=runs, report=report)
@@ -120,7 +119,7 @@ class ClaimCheck:
         GradientDisagreement
             If something disagrees or could not be judged. The message is the report.
         InputError
-            If ``digits`` is not positive.
+            If ``digits`` is less than 1.
         """
         judged = self.requiring(digits)
         if judged.required is not Verdict.AGREES:
@@ -152,16 +151,18 @@ class ClaimCheck:
         return Subject(self.tape, self.report, self.verdict, sections=sections)
 
 
-def positive(digits: float | None) -> float | None:
+def at_least_one(digits: float | None) -> float | None:
     """Return how many digits are required.
 
     Raises
     ------
     InputError
-        If that is not positive: every disagreement would pass.
+        If that is less than 1: errors of more than a tenth would pass.
     """
-    if digits is not None and not digits > 0:
-        raise InputError(f"digits={digits:g} would let every error pass: require 1 or more")
+    if digits is not None and not digits >= 1:
+        raise InputError(
+            f"digits={digits:g} would let errors of more than a tenth pass: require 1 or more"
+        )
     return digits
 
 
@@ -192,28 +193,6 @@ def judge_claims(
     judged = Judged(tape, report)
     runs = [run for claims in read for run in judged.runs(claims, sweep=sweep, dtype=dtype)]
     return ClaimCheck(tuple(runs), report, tape)
-
-
-def own_causes(tape: Tape, report: Report) -> tuple[Cause, ...]:
-    """Say why gradients that a program itself made are wrong; empty where no explanation fits.
-
-    Parameters
-    ----------
-    tape : Tape
-    report : Report
-        Its judgement. The gradients of its first backward pass are explained.
-    """
-    known = {
-        row.name: array
-        for row in report.rows
-        if row.sweep == 0 and row.value is not None
-        if (array := tape.values[row.value].array) is not None
-    }
-    try:
-        (run,) = Judged(tape, report).runs(read_claims(known), sweep=1)
-    except InputError:
-        return ()  # a format that claims cannot be in, or numbers that were let go
-    return run.causes
 
 
 def diff(

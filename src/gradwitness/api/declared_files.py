@@ -7,6 +7,7 @@ approximations, hooks, allowed detaches.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from traceback import walk_tb
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _KEY = "declarations"
-_OURS = str(Path(__file__).parents[1])
+_OURS = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def load_declarations(start: Path) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwitness._errors import InputError, MissingExtraError, Unjudgeable
 from gradwitness.api.at_leaves import at_leaves
-from gradwitness.api.claims import own_causes
 from gradwitness.api.fuzz import elsewhere, when_wrong
 from gradwitness.api.probe import probe
 from gradwitness.judging.finding import GRADIENTS
@@ -19,7 +18,6 @@ from gradwitness.judging.sight import way
 from gradwitness.judging.slopes import measure
 from gradwitness.report.console import as_text
 from gradwitness.report.faults import probe_faults
-from gradwitness.report.tables.claims import cause_shown
 from gradwitness.report.tables.probes import probes
 from gradwitness.report.tables.terminal import relative, summary
 from gradwitness.rules.declarations import is_allowed
@@ -208,13 +206,9 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
         )
     told = _at_leaves(subject, found)
     if told is not Verdict.AGREES:
-        # Where single steps could not be judged, the whole cannot be explained.
-        is_wrong = found.verdict is Verdict.DISAGREES
-        causes = own_causes(found.tape, found.report) if is_wrong else ()
-        shown = map(cause_shown, causes)
-        said = as_text(summary(found.report, found.tape), *shown, probes(found))
-        if told is Verdict.DISAGREES and not is_wrong:
+        if told is Verdict.DISAGREES and found.verdict is not Verdict.DISAGREES:
             return _slopes(subject, found)
+        said = as_text(summary(found.report, found.tape), probes(found))
         return _Outcome(found.verdict, said, probe_faults(found))
     subject.again()
     if not subject.repeats <= nondet_tol:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError
+from gradwitness._printable import listed
 from gradwitness.claims.align import align
 from gradwitness.claims.sources import read_claims
-from gradwitness.judging.claimed.laws import ROUNDINGS, symmetries
+from gradwitness.judging.claimed.laws import KINDS, MAPS, ROUNDINGS, symmetries
 from gradwitness.judging.claimed.laws import laws as held_against
 
 if TYPE_CHECKING:
@@ -62,18 +63,26 @@ def laws(
     >>> finding.verdict
     <Verdict.DISAGREES: 'DISAGREES'>
     """
+    run = read_claims(gradients).runs[-1]
+    held = {name: claim.array for name, claim in read_claims(weights).runs[-1].items()}
     pairs = [word.partition(":") for word in layers.split()]
     architecture = symmetries([(kind, name) for kind, _, name in pairs])
     if not architecture:
+        unknown = [kind for kind, _, _ in pairs if kind not in KINDS]
+        kinds = f"; {listed(unknown)}: none of {', '.join(KINDS)}" if unknown else ""
         raise InputError(
-            f"no law is known for {layers!r}; write the layers in order, like {_EXAMPLE!r}"
+            f"no law is known for {layers!r}{kinds}; write the layers in order, like {_EXAMPLE!r}"
         )
-    held = {name: claim.array for name, claim in read_claims(weights).runs[-1].items()}
-    run = read_claims(gradients).runs[-1]
     found = align(run, {name: array.shape for name, array in held.items()}).pairs
     if not found:
         raise InputError(
             f"no gradient belongs to any weight: the weights are {', '.join(held) or 'none'}, "
             f"the gradients {', '.join(run) or 'none'}"
+        )
+    prefixes = dict.fromkeys(name.rpartition(".")[0] for name in held)
+    absent = [f"{kind}:{name}" for kind, _, name in pairs if kind in MAPS and name not in prefixes]
+    if absent:
+        raise InputError(
+            f"there are no weights for {listed(absent)}: there are some for {listed(prefixes, 20)}"
         )
     return held_against(found, held, architecture, roundings)

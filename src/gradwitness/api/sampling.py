@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.local import Judge
 
 BUDGET = 0.01
+NOT_ENDED = "there is no verdict before the watched block has ended"
 NOT_WATCHED = "not watched this time: nothing of this block was recorded or judged"
 # Watched in any case: a fault of the program's shows at once, and one that the first update makes.
 _FIRST = 2

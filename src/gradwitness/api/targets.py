@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 import traceback
@@ -16,7 +17,7 @@ from gradwitness._errors import (
     MissingExtraError,
     RuleError,
 )
-from gradwitness._printable import printable
+from gradwitness._printable import listed, printable
 from gradwitness.api.arguments import AUTO
 from gradwitness.api.at_leaves import with_slopes
 from gradwitness.api.declared_files import line_of, load_declarations
@@ -24,6 +25,7 @@ from gradwitness.api.probe import probe as run_probes
 from gradwitness.api.watch import Witness
 from gradwitness.files.tape_file import load_tape
 from gradwitness.judging.depth import FULL
+from gradwitness.judging.numbers import seconds_shown
 from gradwitness.judging.recorded import judge
 from gradwitness.report.console import console
 from gradwitness.report.tables.terminal import relative, summary
@@ -96,9 +98,8 @@ def run_target(
             raise _failed(target, error, "nothing was judged") from None
         failed = _failed(target, error, "what ran before that was judged")
         return Judged(witness.tape, witness.report, failed=failed)
-    cost = (
-        f"step      took {witness.seconds * 1e3:.3g} ms ({witness.overhead:.0%} recording overhead)"
-    )
+    took = seconds_shown(witness.seconds)
+    cost = f"step      took {took} ({witness.overhead:.0%} recording overhead)"
     try:
         return Judged(witness.tape, witness.report, cost)
     except JudgingInterrupted as interrupt:
@@ -115,7 +116,8 @@ def probes_of(
     path, function = _program(target)
     try:
         step, models, names = _loaded(path, function)
-        found = run_probes(step, *models, names=names, passes=passes, saved=True, rerun=rerun)
+        again = [name for name in rerun if name != function]
+        found = run_probes(step, *models, names=names, passes=passes, saved=True, rerun=again)
         if function in rerun:
             found = replace(found, report=with_slopes(found, step))
     except GradwitnessError as error:
@@ -173,5 +175,18 @@ def _program(target: str) -> tuple[Path, str]:
     path, colon, function = target.rpartition(":")
     if not colon or not path.endswith(".py"):
         probed = "a recording cannot be probed: probing runs the program" * target.endswith(".npz")
-        raise InputError(probed or f"{target!r} is neither FILE.py:FUNCTION nor a recording (.npz)")
+        raise InputError(
+            probed
+            or f"{target!r} is neither FILE.py:FUNCTION nor a recording (.npz){_functions(target)}"
+        )
     return Path(path), function
+
+
+def _functions(target: str) -> str:
+    """Return what functions there are to choose from, if a target is a program without one."""
+    try:
+        tree = ast.parse(Path(target).read_bytes()) if target.endswith(".py") else None
+    except (OSError, SyntaxError, ValueError):
+        tree = None
+    names = [] if tree is None else [n.name for n in tree.body if isinstance(n, ast.FunctionDef)]
+    return f"; its functions: {listed(names, 8)}" if names else ""

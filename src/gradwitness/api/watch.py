@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from gradwitness._errors import GradientDisagreement, GradwitnessError, InputError
 from gradwitness.api.arguments import AUTO, recorder_class, require_usable, room_for, share
 from gradwitness.api.awaited import Awaited
-from gradwitness.api.claims import ClaimCheck, judge_claims, positive
-from gradwitness.api.sampling import BUDGET, NOT_WATCHED, sampling_of, watched_block
+from gradwitness.api.claims import ClaimCheck, at_least_one, judge_claims
+from gradwitness.api.sampling import BUDGET, NOT_ENDED, NOT_WATCHED, sampling_of, watched_block
 from gradwitness.judging.depth import FAST, FULL, SAMPLE, known_depth
 from gradwitness.judging.finding import ALL, Report, rests_on
 from gradwitness.judging.left_out import found
@@ -188,7 +188,7 @@ class Witness:
     @property
     def _judged(self) -> Awaited:
         if not self.ended:
-            raise GradwitnessError("there is no verdict before the watched block has ended")
+            raise GradwitnessError(NOT_ENDED)
         return self._report
 
     @property
@@ -212,6 +212,8 @@ class Witness:
         return 0.0 if self._recorder is None else self._recorder.seconds
 
     def __str__(self) -> str:
+        if not self.ended:
+            return f"{NOT_ENDED}."
         said = as_text(summary(self.report, self.tape)) if self.watched else NOT_WATCHED
         return said if self.sampling is None else f"{said}\n{self.sampling}"
 
@@ -259,10 +261,10 @@ class Witness:
         GradientDisagreement
             If something disagrees or could not be judged. The message is the report.
         InputError
-            If ``digits`` is not positive.
+            If ``digits`` is less than 1.
         """
         __tracebackhide__ = True  # pytest then shows the line that asked
-        report = replace(self._judged.first, digits=positive(digits))
+        report = replace(self._judged.first, digits=at_least_one(digits))
         if self.watched and (verdict := found(report)) is not Verdict.AGREES:
             said = as_text(summary(report, self.tape))
             raise GradientDisagreement(f"{verdict.value}\n{said}", faults_of(report, self.tape))

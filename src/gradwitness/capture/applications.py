@@ -200,6 +200,11 @@ class Applications:
         self._rerun = rerun
         self._room = None if room is None else max(room, _ROOM)
 
+    def allowed(self) -> list[str]:
+        """Return the names of the functions that the program allows to run again."""
+        named = () if isinstance(self._rerun, bool) else self._rerun
+        return [one if isinstance(one, str) else name_of(one) for one in named]
+
     def _allows(self, function: Any) -> bool | None:
         """Return whether the program allows a function to run again; None if it does not say."""
         if isinstance(self._rerun, bool):

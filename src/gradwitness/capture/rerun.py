@@ -221,7 +221,7 @@ def name_of(function: Any) -> str:
     """Return a function's name as the program knows it: ``Solver``, ``mylib::solve``."""
     if isinstance(function, torch._ops.OpOverload):
         return str(function._schema.name)
-    return str(function.__name__)
+    return str(getattr(function, "__name__", function))
 
 
 def _without_tensors(argument: Any) -> Any:

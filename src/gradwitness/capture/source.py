@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch.nn.modules import module as torch_module
 
 from gradwitness._cells import file_of
+from gradwitness._failure import in_library
 from gradwitness.tape import Source
 
 if TYPE_CHECKING:
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from gradwitness.capture.compiled import Compiled
     from gradwitness.capture.fast_paths import FastPaths
 
-# Not the program's code: torch itself and this package.
-_SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+_PACKAGE = Path(__file__).parents[1]
+# Not the program's code: torch itself and this package, but for the program that comes with it.
+_SKIPPED = (str(Path(torch.__file__).parent), f"{_PACKAGE}{os.sep}")
+_EXPERIMENT = f"{_PACKAGE / 'experiment'}{os.sep}"
 
 # This package, and what keeps the compiler out of it.
 _AROUND = (str(Path(__file__).parent), str(Path(torch.__file__).parent / "_dynamo"))
@@ -40,7 +44,7 @@ _APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-de
 @functools.cache
 def is_skipped(file: str) -> bool:
     """Whether a file is torch's or this package's, not the program's."""
-    return file.startswith(_SKIPPED)
+    return file.startswith(_SKIPPED) and not file.startswith(_EXPERIMENT)
 
 
 def is_program(code: CodeType) -> bool:
@@ -76,10 +80,12 @@ def user_line(frame: FrameType | None = None) -> str:
 
 
 def raised_at(error: BaseException) -> str:
-    """Return ``file:line`` of the innermost frame of an error outside torch and this package."""
+    """Return ``file:line`` of the innermost frame of an error outside libraries."""
     frames = traceback.walk_tb(error.__traceback__)
     lines = [
-        f"{file_of(frame.f_code)}:{line}" for frame, line in frames if is_program(frame.f_code)
+        f"{file_of(frame.f_code)}:{line}"
+        for frame, line in frames
+        if is_program(frame.f_code) and not in_library(frame)
     ]
     return lines[-1] if lines else ""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradwitness._errors import InputError
+from gradwitness.files.named import require_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +26,7 @@ def load_function(path: Path, name: str) -> Callable[[], Any]:
     InputError
         If there is no such file or function. Errors of the file itself propagate.
     """
-    if not path.is_file():
-        raise InputError(f"no such file: {path} (expected FILE.py:FUNCTION)")
+    require_file(path, "FILE.py:FUNCTION")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} cannot be imported as a Python file")
@@ -46,8 +46,22 @@ def load_function(path: Path, name: str) -> Callable[[], Any]:
             f"{path}:{name} yields or awaits, so that calling it runs nothing: name a function "
             "that runs the step to its end"
         )
+    if wanted := _required(function):
+        raise InputError(
+            f"{path}:{name} takes arguments ({', '.join(wanted)}): name a function without any"
+        )
     loaded: Callable[[], Any] = function
     return loaded
+
+
+def _required(function: Callable[..., Any]) -> list[str]:
+    """Return the arguments that a function cannot be called without."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []  # compiled: calling it will tell
+    optional = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in optional]
 
 
 def subjects(step: Callable[..., Any]) -> tuple[tuple[torch.nn.Module, ...], dict[str, Any]]:

@@ -340,7 +340,8 @@ def claims_in(arrays: Any, path: Path) -> Claims:
     """Return the claims of what a file held: names with arrays, or a tree of them."""
     if not isinstance(arrays, Mapping):
         raise FileFormatError(
-            f"{path}: holds a {type(arrays).__name__}; expected a dict of names to tensors"
+            f"{path}: holds a value of type {type(arrays).__name__}; expected a dict of names to "
+            "tensors"
         )
     try:
         claims = claims_of(arrays, path.name)

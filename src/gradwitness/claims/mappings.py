@@ -82,7 +82,9 @@ def as_array(value: Any, where: str) -> tuple[NDArray[Any], str]:
     try:
         array = np.asarray(value)
     except Exception as error:
-        raise InputError(f"{where}: a {type(value).__name__} is not an array ({error})") from error
+        raise InputError(
+            f"{where}: a value of type {type(value).__name__} is not an array ({error})"
+        ) from error
     name = array.dtype.name
     if is_float(name):
         # In native byte order.

@@ -18,6 +18,7 @@ from gradwitness.claims.markdown import read_tables
 from gradwitness.claims.matlab import read_mat
 from gradwitness.claims.text import read_text
 from gradwitness.files.dat import FIRST_LINE, read_dat
+from gradwitness.files.named import require_file, unreadable
 
 Source: TypeAlias = Mapping[str, Any] | Callable[[], Any] | str | os.PathLike[str] | Claims
 
@@ -87,18 +88,12 @@ def _call(function: Callable[[], Any]) -> Claims:
 
 
 def _read_file(path: Path) -> Claims:
+    require_file(path)
     try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder, not a file")
-        # Opening a pipe may wait for ever, and it cannot be read twice.
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is a pipe or a device: save what comes from it to a file")
         with path.open("rb") as file:
             first = file.read(len(FIRST_LINE) + 2)
-    except (OSError, ValueError) as error:
-        # ValueError: a null byte in the name.
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {path}: {why}") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     ending = path.suffix.lower()
     reader = _READERS.get(ending)
     if ending in _PICKLES or (first.startswith(_PICKLED) and reader is not read_pt):

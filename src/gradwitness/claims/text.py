@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _DECIMAL = re.compile(rb"\d\.\d|\d%\s*\Z")
 _WITH_NUMBER = re.compile(rb"(?<!\S)[-+(\[]*\d")
 _MOST_NOTES = 5
-_GLANCE = 4096
 # Text that begins like a tree so often, and is none, is not worth the time.
 _MOST_FAILURES = 100
 _ADVICE = (
@@ -49,11 +48,6 @@ def read_text(path: Path) -> Claims:
     Raises `FileFormatError`, with line and column, if it is not text, or malformed.
     """
     content = read_bytes(path)
-    if b"\0" in content[:_GLANCE]:
-        raise FileFormatError(
-            f"{path}: this is not text. {_ADVICE} Files in other formats are recognised by their "
-            f"extension: see docs/claims.md."
-        )
     return _Reader(Cursor(content, path), path).read()
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Printed numbers take many times the room of what they stand for, and whoever has so many of them
 # wants them exact.
 MOST_BYTES = 64 << 20
+_GLANCE = 4096
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LINE = re.compile(rb"[^\n]*")
 
@@ -42,6 +43,11 @@ def read_bytes(path: Path) -> bytes:
             raise FileFormatError(
                 f"{path}: begins like UTF-16 text, but is not ({error})"
             ) from None
+    if b"\0" in content[:_GLANCE]:
+        raise FileFormatError(
+            f"{path}: this is not text. Files in other formats are recognised by their extension: "
+            "see docs/claims.md."
+        )
     if b"\n" not in content:
         content = content.replace(b"\r", b"\n")  # as old Macs ended lines
     return content.removeprefix(codecs.BOM_UTF8)

@@ -28,7 +28,8 @@ def compare(
 ) -> None:
     """Compare two saved reports of a program: what became worse, and what better.
 
-    Exit code 1 if something disagrees that did not before, 3 if something is newly in doubt.
+    Exit code 1 if something disagrees that did not before, 3 if something is newly in doubt, or a
+    gradient that agreed is gone.
     """
     from gradwitness.report.compared import compared
     from gradwitness.report.console import console

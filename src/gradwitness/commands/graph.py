@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gradwitness._errors import InputError
 from gradwitness._printable import one_line
 from gradwitness.report.save import PICTURE, endings, require_ending, save
 
@@ -57,6 +58,8 @@ def graph(
         title, subtitle = f"Autograd graph of the {preset} preset", outcome.config.describe()
     else:
         tape, report = judged(target)
+        if not tape.nodes:
+            raise InputError(f"{target} has no graph to draw, since nothing ran backward in it")
         title, subtitle = f"Autograd graph of {Path(target).name}", ""
     picture = view(draw(tape, report, title=title, subtitle=subtitle), chosen)
     save(file, {"picture": lambda: picture})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._given import require_tape
 from gradwitness._progress import progress
 from gradwitness.engine.binding import Lookup, recorded
 from gradwitness.engine.custom_forwards import handed_out, unseen_in
@@ -115,6 +116,11 @@ def replay(
     -------
     Replay
 
+    Raises
+    ------
+    InputError
+        If ``tape`` is none.
+
     Examples
     --------
     float32 loses 1e-8 beside 1; the replay keeps it:
@@ -128,6 +134,7 @@ def replay(
     >>> print(w.grad.item(), gradwitness.replay(witness.tape).gradient(row.sweep, row.node)[0])
     2.0 2.00000001
     """
+    require_tape(tape, "replay")
     return replayed(Memory(tape, leaves or {}, steps))
 
 

@@ -11,6 +11,8 @@ ACTIVATIONS = ("relu", "sigmoid", "tanh", "identity", "gelu", "silu")
 LOSSES = ("square", "product", "mse", "l1")
 DTYPES = ("float32", "float64", "bfloat16")
 NETWORKS = ("dense", "conv")
+# What the other network does not have.
+_DENSE_ONLY = ("hidden", "width", "activation", "activate_input")
 # Beyond these a run would take minutes at least, and more memory than most machines have.
 _MOST_LAYERS = 10**4
 _MOST_NUMBERS = 10**8
@@ -93,6 +95,9 @@ class Config:
             )
         if self.network == "conv" and self.batch != 1:
             raise ConfigError(f"the conv network needs batch 1, not {self.batch}")
+        for name in _DENSE_ONLY if self.network == "conv" else ():
+            if getattr(self, name) != getattr(Config, name):
+                raise ConfigError(f"the conv network takes no {name}: leave it out")
 
     @property
     def units(self) -> int:

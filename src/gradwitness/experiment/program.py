@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from gradwitness._errors import InputError
+from gradwitness._printable import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,8 +130,8 @@ def _load(model: nn.Module, weights: Mapping[str, NDArray[Any]]) -> None:
     missing, unknown = parameters.keys() - weights.keys(), weights.keys() - parameters.keys()
     if missing or unknown:
         raise InputError(
-            f"the weights do not fit the network: missing {sorted(missing) or 'none'}, "
-            f"unknown {sorted(unknown) or 'none'}"
+            f"the weights do not fit the network: missing {listed(sorted(missing)) or 'none'}; "
+            f"unknown {listed(sorted(unknown)) or 'none'}"
         )
     for name, parameter in parameters.items():
         array = np.asarray(weights[name])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradwitness._errors import InputError
 from gradwitness.claims.binary import read_arrays
+from gradwitness.files.named import require_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,5 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
     InputError
         If there is no such file; `FileFormatError` if it is not readable as such.
     """
-    if not path.is_file():
-        raise InputError(f"--weights: {path} is not a file")
+    require_file(path)
     return read_arrays(path)

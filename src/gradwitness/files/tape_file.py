@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import FileFormatError, InputError
+from gradwitness._given import require_tape
 from gradwitness.engine.floats import is_float, numpy_dtype
 from gradwitness.files.atomic import writing_atomically
+from gradwitness.files.named import require_file, unreadable
 from gradwitness.files.readers import SchemaError
 from gradwitness.files.tape_schema import decode, encode
 
@@ -51,7 +53,7 @@ def save_tape(tape: Tape, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InputError
-        If the recording is inconsistent or incomplete, or the file cannot be written. A file that
+        If ``tape`` is none, inconsistent or incomplete, or the file cannot be written. A file that
         was there before is then left as it was.
 
     Examples
@@ -68,6 +70,7 @@ def save_tape(tape: Tape, path: str | os.PathLike[str]) -> None:
     >>> len(tape.calls) == len(witness.tape.calls)
     True
     """
+    require_tape(tape, "save_tape")
     if not tape.complete:
         raise InputError(
             "the recording was not saved, because values were freed while recording: "
@@ -125,24 +128,20 @@ def load_tape(path: str | os.PathLike[str]) -> Tape:
     >>> gradwitness.load_tape("no-such-file.npz")
     Traceback (most recent call last):
         ...
-    gradwitness.InputError: no-such-file.npz ...
+    gradwitness.InputError: cannot read no-such-file.npz: No such file or directory
     """
     file_path = Path(path)
+    require_file(file_path)
     try:
-        # Checked first, as opening a pipe would block.
-        if file_path.is_file():
-            with file_path.open("rb") as file:
-                return _load(file)
+        with file_path.open("rb") as file:
+            return _load(file)
     except SchemaError as error:
         raise FileFormatError(
             f"{file_path} is not a readable recording: {error}. "
             "Record and save it again with this version of gradwitness."
         ) from error
     except OSError as error:
-        raise InputError(
-            f"cannot read {file_path}: {error.strerror or error}. Check its permissions."
-        ) from error
-    raise InputError(f"{file_path} is not a file")
+        raise unreadable(file_path, error) from error
 
 
 def _as_stored(value: Value) -> NDArray[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from gradwitness._errors import FileFormatError, InputError
+from gradwitness._errors import FileFormatError
+from gradwitness.files.named import require_file, unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,16 +17,12 @@ _MOST_BYTES = 2**17
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a file; raise `InputError` if it cannot be read, `FileFormatError` if it is not TOML."""
+    require_file(path)
     try:
-        # Opening a pipe may wait for ever, and some devices have no end.
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is not a file")
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     if len(content) > _MOST_BYTES:
         raise FileFormatError(f"{path} is not TOML: it has more than {_MOST_BYTES} bytes")
     try:

@@ -9,8 +9,12 @@ from __future__ import annotations
 import importlib.util
 import resource
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _LARGEST_FILE = 2**28  # bytes that it may write to one file
 
@@ -50,7 +54,7 @@ def gradients(path: Path, function: str, data: str) -> dict[str, Any]:
         result = called()
     if not isinstance(result, dict):
         raise SystemExit(
-            f"{function}() returned a {type(result).__name__}; "
+            f"{function}() returned a value of type {type(result).__name__}; "
             "expected a dict of arrays by the parameters' names"
         )
     arrays = {}
@@ -62,10 +66,20 @@ def gradients(path: Path, function: str, data: str) -> dict[str, Any]:
     return arrays
 
 
+def show(
+    path: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an error from the submission's first line on: what called it is not its author's."""
+    while trace is not None and trace.tb_frame.f_code.co_filename != path:
+        trace = trace.tb_next
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
+
+
 def main(words: list[str]) -> None:
     """Run a submission; its own errors end the process as they would anywhere."""
     path, function, data, out, seconds, mebibytes = words
     limit(float(seconds), float(mebibytes))
+    sys.excepthook = partial(show, path)
     arrays = gradients(Path(path), function, data)
     import numpy as np
 

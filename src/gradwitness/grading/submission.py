@@ -23,10 +23,13 @@ from gradwitness.claims.binary import read_arrays
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.sources import read_claims
 from gradwitness.engine.floats import is_float
+from gradwitness.files.named import require_file
 
 if TYPE_CHECKING:
     from gradwitness.grading.task import Limits
 
+# By its file: the isolated interpreter may find another gradwitness, or none.
+_CHILD = str(Path(__file__).with_name("child.py"))
 _ROUNDS = 20  # in which all that a submission started is looked for: it may start more meanwhile
 _SHOWN = 4096  # bytes of what a program printed
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR", "VIRTUAL_ENV")
@@ -47,11 +50,7 @@ def take(path: Path, limits: Limits) -> HandedIn:
     A submission that fails is a bad one, and no error. Raises `InputError` if there is no such
     file, or programs cannot be run here.
     """
-    if not path.is_file():
-        what = f"{path} is not a file" if path.exists() else f"no such file: {path}"
-        raise InputError(
-            f"{what} (expected a .py file with {limits.function}(), or a file of gradients)"
-        )
+    require_file(path, f"a .py file with {limits.function}(), or a file of gradients")
     if path.suffix == ".py":
         return _run(path, limits)
     try:
@@ -69,7 +68,7 @@ def _run(path: Path, limits: Limits) -> HandedIn:
     with tempfile.TemporaryDirectory(prefix="gradwitness-") as folder:
         out, log = Path(folder) / "gradients.npz", Path(folder) / "printed"
         words = [path.resolve(), limits.function, limits.data.resolve() if limits.data else ""]
-        command = [sys.executable, "-I", "-m", "gradwitness.grading.child", *map(str, words)]
+        command = [sys.executable, "-I", _CHILD, *map(str, words)]
         command += [str(out), str(limits.seconds), str(limits.mebibytes)]
         with log.open("wb") as printed:
             code = _bounded(command, Path(folder), limits.seconds, printed)
@@ -154,4 +153,4 @@ def _claims(path: Path, source: str, limits: Limits) -> Claims:
 def _end_of(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _SHOWN))
-        return file.read().decode(errors="replace").strip()
+        return file.read().decode(errors="replace").rstrip().lstrip("\n")

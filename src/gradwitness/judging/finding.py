@@ -116,6 +116,11 @@ class Finding:
         return usual and not (self.grade or self.advice) and type(self) is Finding
 
     @property
+    def is_of_a_step(self) -> bool:
+        """Whether it is about one step, and not a doubt about the whole."""
+        return self.call is not None or self.node is not None
+
+    @property
     def is_forward_doubt(self) -> bool:
         """Whether it is about the result of a call, which could not be judged."""
         of_call = self.step is Step.FORWARD and self.call is not None
@@ -315,8 +320,12 @@ class Report:
         return next(iter(self.wrong), None)
 
     def count(self, verdict: Verdict, step: Step | None = None) -> int:
-        """Count the findings of a verdict, of one kind of step or of all."""
-        return sum(f.verdict is verdict and step in (None, f.step) for f in self.findings)
+        """Count the findings of a verdict, of one kind of step or of all.
+
+        A doubt about the whole, as of a block that an exception ended, is no step's.
+        """
+        kinds = [f.is_of_a_step and f.step for f in self.findings if f.verdict is verdict]
+        return len(kinds) if step is None else kinds.count(step)
 
     def coverage(self) -> dict[str, Coverage]:
         """Return how much was judged: forward calls, backward nodes, gradients, elements."""
@@ -358,7 +367,7 @@ def _units(findings: tuple[Finding, ...], step: Step, attribute: str) -> Coverag
     """Count calls or nodes: one counts as judged if all of its findings are."""
     units: dict[tuple[int | None, int | None], bool] = {}
     for finding in findings:
-        if finding.step is step:
+        if finding.step is step and finding.is_of_a_step:
             key = (finding.sweep, getattr(finding, attribute))
             judged = finding.verdict is not Verdict.INCONCLUSIVE
             units[key] = units.get(key, True) and judged

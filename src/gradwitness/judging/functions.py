@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from gradwitness._printable import listed
+from gradwitness.judging.note import Note
 from gradwitness.judging.slopes import Runs
+from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.judging.fuzz.drawn import Subject
-    from gradwitness.tape import Argument, Value
+    from gradwitness.tape import Argument, Tape, Value
 
 
 class Again(Runs, Protocol):
@@ -96,6 +99,9 @@ class Functions(Protocol):
             If it is not known how it was called, or there is no room.
         """
 
+    def allowed(self) -> Sequence[str]:
+        """Return the names of the functions that the program allows to run again."""
+
     def arguments(self, node: int) -> dict[str, Argument]:
         """Return the arguments of a node's function, by the names of its forward.
 
@@ -110,3 +116,18 @@ class Functions(Protocol):
 
     def input_names(self, node: int) -> Sequence[str]:
         """Return the names of a node's inputs, as forward has them; empty if not known."""
+
+
+def misnamed(functions: Functions, tape: Tape) -> tuple[Note, ...]:
+    """Return a note on names of functions that may run again, of which there is none."""
+    allowed = functions.allowed()
+    if not allowed:
+        return ()
+    custom = {n.name.removesuffix("Backward") for n in tape.nodes if n.kind == Kind.CUSTOM}
+    operators = {"::".join(call.op.split(".")[:2]) for call in tape.calls}
+    names = [name for name in allowed if name not in custom | operators]
+    if not names:
+        return ()
+    there = f"it has {listed(sorted(custom))}" if custom else "it has none"
+    text = f"no custom function of the graph is named {listed(names)}: {there}."
+    return (Note("nothing to rerun", text),)

@@ -32,6 +32,7 @@ from gradwitness.judging.conclusion import (
 )
 from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import Finding, Report, Step
+from gradwitness.judging.functions import misnamed
 from gradwitness.judging.graph_queries import behind
 from gradwitness.judging.left_out import Drawn
 from gradwitness.judging.looks.fast import Fast
@@ -267,6 +268,7 @@ class Judge:
                 lambda why: without_steps((*tape.failures, why)),
             )
         notes = (*report.notes, *elsewhere(tape, self._looks.failure))
+        notes += misnamed(self._functions, tape) if self._functions else ()
         return replace(self.drawn.completed(report), depth=self._depth, notes=notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:

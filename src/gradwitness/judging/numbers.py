@@ -15,8 +15,13 @@ def short(number: Any, digits: int = 3) -> str:
     if math.isinf(number) or number == 0:
         return f"{number:g}"
     if 1e-3 <= abs(number) < 1e5:
-        return f"{number:.{digits}g}" if abs(number) < 10**digits else f"{number:.0f}"
+        return f"{number:.{digits}g}" if abs(number) < 10**digits - 0.5 else f"{number:.0f}"
     return f"{number:.{digits - 1}e}"
+
+
+def seconds_shown(seconds: float) -> str:
+    """Return a time as short text: 0.14 ms, 3.35 s, 1200 s."""
+    return f"{short(seconds * 1e3)} ms" if seconds < 1 else f"{short(seconds)} s"
 
 
 def digits_right(digits: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import JudgingInterrupted
+from gradwitness._given import require_tape
 from gradwitness._process_wide import ONE_BLAS_THREAD
 from gradwitness._progress import progress
 from gradwitness.engine.replay import steps_of
@@ -38,7 +39,7 @@ def judge(tape: Tape, replayed: Replay | None = None, *, depth: str = FULL) -> R
     Raises
     ------
     InputError
-        If there is no such ``depth``.
+        If ``tape`` is none, or there is no such ``depth``.
 
     Examples
     --------
@@ -57,6 +58,7 @@ def judge(tape: Tape, replayed: Replay | None = None, *, depth: str = FULL) -> R
     >>> [(row.name, row.comparison.error) for row in report.rows]
     [('w', 0.0)]
     """
+    require_tape(tape, "judge")
     judging = Judge(tape, depth=depth)
     try:
         with ONE_BLAS_THREAD.held():

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import FileFormatError, InputError
+from gradwitness.files.named import require_file, unreadable
 from gradwitness.files.readers import SchemaError, a_dict, a_list, exactly, one_of, text
 from gradwitness.report.page.blocks import blocks_of, unpacked
 from gradwitness.report.record import SCHEMA, VERSION
@@ -84,21 +85,31 @@ class Change:
         return entry
 
     @property
-    def is_worse(self) -> bool:
-        """Whether the later verdict is more severe; a new step or gradient counts as it stands."""
+    def verdict(self) -> Verdict:
+        """AGREES, or the later verdict if it is more severe; what is new counts as it stands.
+
+        A gradient that agreed and is gone is in doubt: whether it is still right, nobody says.
+        """
         before, after = (None if e is None else e.verdict for e in (self.before, self.after))
-        was = Verdict.AGREES if before is None else before
-        return after is not None and after.severity > was.severity
+        was = before or Verdict.AGREES
+        if self.after is None and self.entry.kind == GRADIENT and was is Verdict.AGREES:
+            return Verdict.INCONCLUSIVE
+        return after if after is not None and after.severity > was.severity else Verdict.AGREES
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether something may have been right, and is no longer."""
+        return self.verdict is not Verdict.AGREES
 
     @property
     def how(self) -> How:
         """What became of it."""
+        if self.after is None:
+            return How.GONE
         if self.is_worse:
             return How.WORSE
         if self.before is None:
             return How.NEW
-        if self.after is None:
-            return How.GONE
         if self.before.verdict is not self.after.verdict:
             return How.BETTER
         return How.MOVED if _moved(self.before, self.after) else How.SAME
@@ -164,10 +175,17 @@ class Compared:
         return sum(c.entry.kind == GRADIENT and c.how is How.SAME for c in self.pairs)
 
     @property
+    def are_strangers(self) -> bool:
+        """Whether both have gradients, and not one in common: of different programs, then."""
+        pairs = [change for change in self.pairs if change.entry.kind == GRADIENT]
+        sides = [c for c in pairs if c.before], [c for c in pairs if c.after]
+        return all(sides) and len(pairs) == sum(map(len, sides))
+
+    @property
     def verdict(self) -> Verdict:
         """AGREES if nothing became worse, else the worst of what did."""
-        worse = [change.entry.verdict for change in self.changes if change.is_worse]
-        return worst([Verdict.AGREES, *(verdict for verdict in worse if verdict)])
+        unlike = [Verdict.INCONCLUSIVE] if self.are_strangers else []
+        return worst([Verdict.AGREES, *unlike, *(change.verdict for change in self.changes)])
 
 
 def compared(before: Path, after: Path) -> Compared:
@@ -196,19 +214,18 @@ def _moved(before: Entry, after: Entry) -> bool:
 
 
 def _read(path: Path) -> Saved:
+    require_file(path)
     try:
-        if not path.is_file():
-            what = "it is no regular file" if path.exists() else "there is no such file"
-            raise InputError(f"cannot read {path}: {what}")
         if path.stat().st_size > _LARGEST:
             raise InputError(f"{path} is larger than 1 GiB: compare smaller reports")
         content, blocks = path.read_bytes(), {}
         if content.lstrip().startswith(b"<"):
-            blocks = blocks_of(content.decode())
-            content = _record_of(blocks)
+            page = content.decode()
+            blocks = blocks_of(page)
+            content = _record_of(page, blocks)
         return _saved(f"{path}", content, blocks)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     except (SchemaError, ValueError, RecursionError, EOFError, zlib.error) as error:
         why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise FileFormatError(
@@ -217,10 +234,13 @@ def _read(path: Path) -> Saved:
         ) from None
 
 
-def _record_of(blocks: dict[str, str]) -> bytes:
+def _record_of(page: str, blocks: dict[str, str]) -> bytes:
     """Return the report that a page holds as JSON."""
     if "record" not in blocks:
-        raise SchemaError("a page without a report: of no program, or of more than 20,000 steps")
+        if not page.rstrip().endswith("</html>"):
+            raise SchemaError("neither JSON nor a whole web page")
+        many = "a page of more than 20,000 steps, which keeps none"
+        raise SchemaError(many if blocks else "a web page without a report of a program")
     return unpacked(blocks["record"], _LARGEST)
 
 

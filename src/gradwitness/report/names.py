@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import one_line
 from gradwitness.engine.binding import Bound, bind, over_complex, recorded
+from gradwitness.judging.finding import Step
 from gradwitness.report.expressions import expression, transposed
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
+    from gradwitness.judging.finding import Finding
     from gradwitness.tape import Argument, Call, Tape
 
 
@@ -43,6 +45,13 @@ class Names:
         if value not in self._symbols:
             self._symbols[value] = self._outside(value)
         return self._symbols[value]
+
+    def result(self, finding: Finding) -> str:
+        """Return which result of its call a finding is about, if it has several."""
+        of_call = finding.step is Step.FORWARD and finding.call is not None
+        outputs = self._tape.calls[finding.call or 0].outputs if of_call else ()
+        number = outputs[finding.tensor_nr] if len(outputs) > 1 else None
+        return "" if number is None else self._tape.values[number].name or self.of(number)
 
     def equation(self, call: Call) -> str:
         """Return a call as an equation: ``x3 = x2 W1^T + b1``."""

@@ -65,5 +65,7 @@ def test_an_unknown_name() -> None:
         InputError, match=r"no rule for 'addmmm'; did you mean .*aten\.addmm.*; `gr"
     ):
         rule_text("addmmm")
+    with pytest.raises(InputError, match=r"did you mean aten\._softmax, SoftmaxBackward;"):
+        rule_text("softmax")
     with pytest.raises(InputError, match="there is no rule for 'qqqq'; `gradwitness rules` lists"):
         rule_text("qqqq")

@@ -13,8 +13,9 @@ import gradwitness as gw
 from capture.handmade import ARRIVING, FORWARD, LEFT, SENT, tape
 from capture.programs import leaf, weighted
 from gradwitness.report.console import WIDTH, as_text
+from gradwitness.report.names import Names
 from gradwitness.report.tables.folded_rows import folded
-from gradwitness.report.tables.terminal import summary
+from gradwitness.report.tables.terminal import summary, told
 
 if TYPE_CHECKING:
     from gradwitness.tape import Tape
@@ -128,10 +129,31 @@ def test_several_passes_are_told_apart() -> None:
     assert lines[2].startswith("a (pass 2) ")
 
 
+def test_a_result_of_several_is_named() -> None:
+    net = torch.nn.Linear(3, 2)
+    with gw.watch(net) as witness:
+        net(torch.rand(4, 3)).max(0).values.sum().backward()
+        torch.optim.SGD(net.parameters(), 0.1, fused=True).step()
+    names, worst = Names(witness.tape), []
+    for finding in witness.report.findings:
+        if re.match("aten.(max|_fused)", finding.title):
+            wrong = replace(finding, comparison=replace(finding.comparison, index=(1,)))
+            worst.append(dict(told(wrong, witness.tape, names)[0])["worst"].partition(":")[0])
+    assert worst == ["x3[1]", "x4[1]", "weight[1]", "bias[1]", "x8[1]", "x9[1]"]
+
+
 def test_no_gradient_at_all() -> None:
     with gw.watch() as witness:
         torch.ones(2) * 2
-    assert str(witness).startswith("No gradient was recorded: nothing ran backward.\n")
+    said = " ".join(str(witness).split())
+    assert said.startswith(
+        "No gradient was recorded: nothing ran backward. Call loss.backward() in the block, or the "
+        "function; --probe (gradwitness.probe) calls it on what the function returns."
+    )
+    with pytest.raises(ValueError, match="early"), gw.watch() as witness:  # noqa: PT012
+        torch.ones(2) * 2
+        raise ValueError("early")
+    assert "Call loss.backward()" not in str(witness)  # it may have been about to
 
 
 def rows_of(steps: int) -> list[list[str]]:

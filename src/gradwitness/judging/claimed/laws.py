@@ -114,8 +114,9 @@ class LawFinding:
 
 
 # Kinds of layer for `symmetries`.
-_MAPS = frozenset({"linear", "conv"})
-_HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu", "max_pool", "avg_pool", "dropout"})
+MAPS = ("linear", "conv")
+_HOMOGENEOUS = ("relu", "leaky_relu", "prelu", "max_pool", "avg_pool", "dropout")
+KINDS = (*MAPS, *_HOMOGENEOUS, "batch_norm", "layer_norm", "cross_entropy")
 
 
 def symmetries(layers: Sequence[tuple[str, str]]) -> tuple[Law, ...]:
@@ -133,7 +134,7 @@ def symmetries(layers: Sequence[tuple[str, str]]) -> tuple[Law, ...]:
     previous: tuple[str, str] | None = None
     between = False
     for kind, name in layers:
-        if kind in _MAPS:
+        if kind in MAPS:
             if previous is not None:
                 bare = not between and previous[0] == kind == "linear"
                 holding.append((Adjoining if bare else Homogeneous)(previous[1], name))
@@ -144,7 +145,7 @@ def symmetries(layers: Sequence[tuple[str, str]]) -> tuple[Law, ...]:
             latest = previous if previous is not None and not between else ("", "")
             if latest[0] == "linear" and kind in ("cross_entropy", "layer_norm"):
                 holding.append(Simplex(latest[1]))
-            if latest[0] in _MAPS and kind == "batch_norm":
+            if latest[0] in MAPS and kind == "batch_norm":
                 holding.append(Unshifted(latest[1]))
             previous = None
     return tuple(holding)

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 SCHEMA = "gradwitness-compared"
 VERSION = 1
 
+_CLOSING = {
+    Verdict.AGREES: "; nothing became worse",
+    Verdict.DISAGREES: "",
+    Verdict.INCONCLUSIVE: "; something is newly in doubt, or gone",
+}
+
 
 def compared_table(found: Compared) -> RenderableType:
     """Return what became worse first, then all else that is told otherwise."""
@@ -39,7 +45,9 @@ def compared_table(found: Compared) -> RenderableType:
     closing.append(f"{found.same} gradients unchanged\nverdict   ")
     closing.append(styled(found.before.verdict)).append(" -> ")
     closing.append(styled(found.after.verdict))
-    closing.append("; nothing became worse" if found.verdict is Verdict.AGREES else "")
+    closing.append(_CLOSING[found.verdict])
+    if found.are_strangers:
+        closing.append("\nno gradient is in both: these are reports of different programs")
     return Group(*parts, closing)
 
 
@@ -118,10 +126,10 @@ def compared_record(found: Compared) -> dict[str, Any]:
 def _fault(change: Change) -> Fault:
     entry, before = change.entry, change.before
     was = before.verdict.value if before and before.verdict else "absent"
-    now = entry.verdict or Verdict.INCONCLUSIVE
+    now = change.after.verdict.value if change.after and change.after.verdict else "absent"
     return Fault(
-        now,
-        f"{entry.name}: {was} -> {now.value}",
+        change.verdict,
+        f"{entry.name}: {was} -> {now}",
         f"this {entry.kind} became worse",
         entry.line,
         kind=f"worse {entry.kind}",

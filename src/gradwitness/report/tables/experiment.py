@@ -14,7 +14,7 @@ from rich.text import Text
 from gradwitness.engine.replay import confirmed_digits
 from gradwitness.files.atomic import make_folder, write_atomically
 from gradwitness.files.dat import format_dat
-from gradwitness.judging.numbers import short
+from gradwitness.judging.numbers import seconds_shown, short
 from gradwitness.report.console import as_text
 from gradwitness.report.page.page import write_page
 from gradwitness.report.page.subject import Subject
@@ -54,7 +54,7 @@ def overview(outcome: Outcome) -> RenderableType:
     about = outcome.tape.about
     lines.append(
         f"recorded    {len(outcome.tape.calls)} calls and {len(outcome.tape.nodes)} autograd nodes "
-        f"in {outcome.seconds * 1e3:.1f} ms ({outcome.overhead:.0%} recording overhead); "
+        f"in {seconds_shown(outcome.seconds)} ({outcome.overhead:.0%} recording overhead); "
         f"torch {about['torch']}, numpy {about['numpy']}\n"
     )
     return lines
@@ -126,7 +126,7 @@ def _numbers(array: NDArray[Any], most: int = 10) -> str:
     flat = array.astype(np.float64).ravel()
     shown = " ".join(f"{number:.6g}" for number in flat[:most])
     more = f" ... ({flat.size} numbers)" if flat.size > most else ""
-    return f"[{shown}{more}]" if array.ndim else shown
+    return f"[{shown}{more}]" if flat.size > 1 else shown
 
 
 def _digits(recorded: NDArray[Any], reference: NDArray[Any]) -> str:

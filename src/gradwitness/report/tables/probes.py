@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from gradwitness.judging.numbers import seconds_shown
 from gradwitness.judging.probe_results import AGAIN, CORNERS, KINDS
 from gradwitness.report.names import Names
 from gradwitness.report.record import finding_record, note_record
@@ -110,7 +111,8 @@ def _closing(probe: Probe, hidden: dict[str, tuple[str, ...]]) -> Text:
         lines.append(f"only probes show that {steps} of this program {_is(hidden)} wrong\n")
     elif probe.report.verdict is not Verdict.DISAGREES:
         lines.append("no probe found a fault that the program's own pass hides\n")
-    lines.append(f"probed    in {probe.seconds:.3g} s; the program's state was restored\n")
+    took = seconds_shown(probe.seconds)
+    lines.append(f"probed    in {took}; the program's state was restored\n")
     lines.append("verdict   ")
     lines.append(styled(probe.verdict))
     lines.append(" with probes")

@@ -43,12 +43,12 @@ def rule_text(name: str) -> RenderableType:
     entry = find(name) or find(f"aten.{name}") or find_node(name)
     if entry is None:
         nodes = {n.name: n for n in terms()} | {r.node: r for r in set_of_rules() if r.node}
-        everything = {known.lower(): item for known, item in (*nodes.items(), *table().items())}
+        named = {known.lower(): (known, item) for known, item in (*nodes.items(), *table().items())}
         wanted = name.lower().rstrip("0123456789")
         lowered = (name.lower(), f"aten.{name.lower()}", wanted)
-        entry = next((everything[known] for known in lowered if known in everything), None)
+        entry = next((named[known][1] for known in lowered if known in named), None)
         if entry is None:
-            alike = difflib.get_close_matches(wanted, everything)
+            alike = [named[known][0] for known in difflib.get_close_matches(wanted, named)]
             hint = f"; did you mean {', '.join(alike)}" if alike else ""
             raise InputError(f"there is no rule for {name!r}{hint}; `gradwitness rules` lists all")
     lines = Text()

@@ -64,6 +64,12 @@ def styled(verdict: Verdict, relative_error: float = math.inf) -> Text:
     return Text(verdict.value, style=_MILD if small else _STYLES[verdict])
 
 
+_CALL_BACKWARD = (
+    "Call loss.backward() in the block, or the function; --probe (gradwitness.probe) calls it on "
+    "what the function returns."
+)
+
+
 def summary(report: Report, tape: Tape) -> RenderableType:
     """Return the whole judgement: the table of gradients, the faults, totals and coverage."""
     parts: list[RenderableType] = []
@@ -72,8 +78,11 @@ def summary(report: Report, tape: Tape) -> RenderableType:
     else:
         why = "a backward pass began, but produced none" if tape.sweeps else "nothing ran backward"
         parts.append(Text(f"No gradient was recorded: {why}."))
+        # What an exception ended may have been about to.
         if not tape.calls and tape.ended is None:
-            parts.append(Text("No operation was recorded either: other threads are not watched."))
+            parts.append(Text("No operation was recorded either; other threads are not watched."))
+        elif not tape.sweeps and tape.ended is None:
+            parts.append(Text(_CALL_BACKWARD))
     if report.wrong:
         names = Names(tape)
         told: set[str] = set()
@@ -216,7 +225,7 @@ def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, st
     if c.reason:
         facts.append(("what", c.reason))
     if c.index is not None:
-        where = subscript(c.index) or "the number"
+        where = names.result(finding) + subscript(c.index) or "the number"
         facts.append(
             ("worst", f"{where}: torch has {c.recorded:.9g}, the witness {c.expected:.9g}")
         )
