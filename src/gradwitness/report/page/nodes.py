@@ -97,12 +97,15 @@ def _origins(tape: Tape) -> dict[int, str]:
 def _tensors(tape: Tape, names: Names, origins: dict[int, str], node: Node) -> list[str]:
     """Return symbol, shape and dtype, the user's name, and what it is to the node, of each."""
     uses: dict[int, list[str]] = {}
-    for call in calls_of(tape, node)[:1]:
-        for number in call.operands:
-            uses.setdefault(number, ["operand"])
-        for output in call.outputs:
-            if output is not None:
-                uses.setdefault(output, []).append("result")
+    made: set[int | None] = set()
+    for call in calls_of(tape, node):
+        for operand in call.operands:
+            if operand not in made:
+                uses.setdefault(operand, ["operand"])
+        made.update(call.outputs)
+    for result in node.outputs if node.call is None else tape.calls[node.call].outputs:
+        if result is not None:
+            uses.setdefault(result, []).append("result")
     lost = []
     for name, saved in node.saved:
         if saved is None:
