@@ -20,12 +20,12 @@ def rules_table() -> Table:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     # Names are looked for, so they stand whole; torch generates some of nodes that are too long.
     shown.add_column("operation", no_wrap=True)
-    shown.add_column("formula", overflow="fold", min_width=30)
-    shown.add_column("autograd node", overflow="fold", min_width=50)
+    shown.add_column("formula", overflow="fold")
+    shown.add_column("autograd node", overflow="fold")
     for rule in sorted(set_of_rules(), key=lambda rule: rule.name):
         shown.add_row(rule.name, rule.text, rule.node or "-")
     for term in terms():
-        shown.add_row("-", term.meaning, term.name)
+        shown.add_row("(no operation)", term.meaning, term.name)
     return shown
 
 
