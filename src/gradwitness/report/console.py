@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 WIDTH = 132
 # The least width of a column whose cells are broken into lines, and what is between columns.
 _BROKEN, _GAP = 24, 2
-# At the begin of a line, its subject in a column of its own: two spaces or more follow, or one where
-# the words fill the column.
+# At the begin of a line, its subject in a column of its own: two spaces or more follow, or one
+# where the words fill the column.
 LABEL = re.compile(
     r"(?: {0,2}[a-z][\w ]*? {2,}|[a-z]{9} |  [a-z][a-z ]{6}[a-z] )(?=\S)", re.IGNORECASE
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import Unjudgeable
@@ -12,7 +13,7 @@ from gradwitness.rules.elementwise.complex_numbers import gradient_text
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
-    from gradwitness.tape import Argument, Call, Tape
+    from gradwitness.tape import Argument, Call, Node, Tape
 
 
 class Names:
@@ -76,6 +77,16 @@ class Names:
             formula = expression(text, names, self._settings(bound))
             pairs.append((self._argument(argument), formula))
         return pairs
+
+    def sent(self, node: Node) -> list[str]:
+        """Return what a node sends as equations; an equal one, of x * x, is told once."""
+        if node.leaf is not None:
+            return [f"{self.of(node.leaf)}.grad += g"]
+        if node.call is None:
+            return []
+        pairs = zip(self.gradients(self._tape.calls[node.call]), node.edges, strict=False)
+        told = Counter(f"d{symbol} = {formula}" for (symbol, formula), edge in pairs if edge)
+        return [f"{one}, {count} times" if count > 1 else one for one, count in told.items()]
 
     def bound(self, call: Call) -> Bound | None:
         """Return a call with its rule, without numbers; None if it has no rule."""

@@ -32,7 +32,7 @@ def node_columns(tape: Tape, names: Names) -> Columns:
     columns.texts("parameter", map(parameters.of, nodes))
     columns.texts("line", (relative(_line(tape, node)) for node in nodes))
     columns.texts("forward", ("\n".join(_forward(tape, names, node)) for node in nodes))
-    columns.texts("sends", ("\n".join(_sends(tape, names, node)) for node in nodes))
+    columns.texts("sends", ("\n".join(names.sent(node)) for node in nodes))
     columns.texts("tensors", ("\n".join(_tensors(tape, names, origins, node)) for node in nodes))
     return columns
 
@@ -65,20 +65,6 @@ def _forward(tape: Tape, names: Names, node: Node) -> list[str]:
     more = len(calls) - len(written)
     said = several(more, "more operation", "more operations")
     return [*written, f"... {said}"] if more else written
-
-
-def _sends(tape: Tape, names: Names, node: Node) -> list[str]:
-    if node.leaf is not None:
-        return [f"{names.of(node.leaf)}.grad += g"]
-    if node.call is None:
-        return []
-    present = [edge is not None for edge in node.edges]
-    pairs = names.gradients(tape.calls[node.call])
-    return [
-        f"d{symbol} = {formula}"
-        for (symbol, formula), is_present in zip(pairs, present, strict=False)
-        if is_present
-    ]
 
 
 def _origins(tape: Tape) -> dict[int, str]:

@@ -169,7 +169,7 @@ class _Drawing:
         value = self._tape.values[node.leaf]
         symbol = self._names.of(node.leaf)
         equation = f"{symbol} = {value.name}" if value.name and value.name != symbol else symbol
-        return [equation, f"shape {_shape(value.shape)} {value.dtype}", f"{symbol}.grad += g"]
+        return [equation, f"shape {_shape(value.shape)} {value.dtype}", *self._names.sent(node)]
 
     def _operation(self, node: Node) -> list[str]:
         calls = self._calls(node)
@@ -182,14 +182,7 @@ class _Drawing:
         if node.kind == Kind.CUSTOM:
             lines.append("backward: user-defined")
         elif calls:
-            pairs = self._names.gradients(calls[0])
-            present = [edge is not None for edge in node.edges]
-            sent = [
-                _cut(f"d{symbol} = {formula}")
-                for (symbol, formula), is_present in zip(pairs, present, strict=False)
-                if is_present
-            ]
-            lines += _first(sent, "gradients")
+            lines += _first(list(map(_cut, self._names.sent(node))), "gradients")
         return lines
 
     def _whole(self, node: Node, operations: int) -> list[str]:
@@ -304,7 +297,7 @@ def _counted(shapes: list[str]) -> str:
     """Return shapes in a line, equal ones in a row once."""
     runs = [(shape, sum(1 for _ in run)) for shape, run in groupby(shapes)]
     return (
-        " ".join(f"{n} x {shape}" if n > 2 else " ".join(n * [shape]) for shape, n in runs) or "-"
+        " ".join(f"{n} of {shape}" if n > 2 else " ".join(n * [shape]) for shape, n in runs) or "-"
     )
 
 
