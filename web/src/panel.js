@@ -95,6 +95,7 @@ export function NodePanel({ node, picked, data, worked, around }) {
     ${nodes.says(node) && html`<p><bdi>${nodes.says(node)}</bdi></p>`}
     <${Formulas} heading="Forward" text=${nodes.forward(node)} />
     <${Formulas} heading="Sends, g being the gradient that arrives" text=${nodes.sends(node)} />
+    ${nodes.words(node) && html`<details class="quiet"><summary>What the names mean</summary><ul>${lines(nodes.words(node)).map((sentence) => html`<li key=${sentence}>${sentence}</li>`)}</ul></details>`}
     <${Tensors} text=${nodes.tensors(node)} />
     <${Neighbours} heading="Gradients arrive from" list=${around.from} nodes=${nodes} />
     <${Neighbours} heading="and go to" list=${around.to} nodes=${nodes} />

@@ -102,8 +102,6 @@ class Names:
     def _settings(self, bound: Bound) -> dict[str, Any]:
         pairs = zip(bound.rule.operands, bound.arguments, strict=True)
         settings = bound.rule.defaults | bound.parameters
-        if "reduction" in settings:
-            settings["reduction"] = ("none", "mean", "sum")[settings["reduction"]]
         return settings | {name: a for name, a in pairs if _is_setting(a)}
 
     def _argument(self, argument: Argument) -> str:

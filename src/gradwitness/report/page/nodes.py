@@ -8,6 +8,7 @@ from gradwitness._printable import several
 from gradwitness.report.page.columns import Columns
 from gradwitness.report.page.steps import Parameters, shaped
 from gradwitness.report.tables.terminal import relative
+from gradwitness.report.words import explained
 from gradwitness.rules import find_node
 from gradwitness.tape import Kind
 
@@ -31,8 +32,12 @@ def node_columns(tape: Tape, names: Names) -> Columns:
     parameters = Parameters(tape)
     columns.texts("parameter", map(parameters.of, nodes))
     columns.texts("line", (relative(_line(tape, node)) for node in nodes))
-    columns.texts("forward", ("\n".join(_forward(tape, names, node)) for node in nodes))
-    columns.texts("sends", ("\n".join(names.sent(node)) for node in nodes))
+    forward = [_forward(tape, names, node) for node in nodes]
+    sent = [names.sent(node) for node in nodes]
+    columns.texts("forward", map("\n".join, forward))
+    columns.texts("sends", map("\n".join, sent))
+    words = (explained([*made, *given]) for made, given in zip(forward, sent, strict=True))
+    columns.texts("words", map("\n".join, words))
     columns.texts("tensors", ("\n".join(_tensors(tape, names, origins, node)) for node in nodes))
     return columns
 

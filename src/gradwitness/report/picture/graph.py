@@ -12,6 +12,7 @@ from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names
 from gradwitness.report.picture.missing import missing_gradients, place_lines
 from gradwitness.report.picture.picture import Arrow, Box, Flow, Picture, Role
+from gradwitness.report.words import explained
 from gradwitness.rules import find_node
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict, worst
@@ -28,7 +29,6 @@ _LEGEND = (
     "In a box: the autograd node and its number; the value that its forward operation returned.",
     "Then shapes in and out, and the gradients that it sends, g being the one that arrives.",
     "On an arrow: whose gradient it carries, the gradient's shape, and its Euclidean norm.",
-    "W, b: weight and bias, numbered by layer; ^T: transposed; d in front of a name: its gradient.",
     "x bound: the worst error of the step as a multiple of what rounding allows.",
 )
 # The most equations, and the most gradients, that a box shows, and the longest line.
@@ -88,7 +88,8 @@ class _Drawing:
             for box in missing
             if boxes and box.key not in used
         ]
-        legend = (*_LEGEND, *self._definitions())
+        words = explained(line for box in boxes for line in box.lines)
+        legend = (*_LEGEND, *words, *self._definitions())
         return Picture(title, subtitle, (*boxes, *missing), (*arrows, *unsent), legend)
 
     def _gradients(self, node: Node) -> Iterator[Arrow]:

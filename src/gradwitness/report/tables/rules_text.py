@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness._errors import InputError
+from gradwitness.report.words import explained
 from gradwitness.rules import Rule, find, find_node, table, terms
 
 if TYPE_CHECKING:
@@ -64,4 +65,7 @@ def rule_text(name: str) -> RenderableType:
         asked = name if find_node(name) is entry else ""
         lines.append(f"node        {entry.definition(asked)}\n")
     lines.append("where g is the gradient that arrives, y the result", style="dim")
+    texts = [entry.text, *(gradient.text for gradient in entry.gradients.values())]
+    for sentence in explained(texts):
+        lines.append(f"\n      {sentence}", style="dim")
     return lines
