@@ -197,10 +197,15 @@ def outcome(tool: str, name: str, file: Path) -> str:
 
 STYLE = """
 body { margin: 16px; font: 15px sans-serif; }
-div { display: grid; grid-template-columns: repeat(3, 1fr); gap: 12px; }
+div { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 12px; }
 figure { margin: 0; border: 1px solid #ccc; padding: 8px; }
 img { width: 100%; aspect-ratio: 16 / 10; object-fit: contain; background: #fff; }
 """
+
+
+def sized(said: str) -> str:
+    """Return what a cell says without its time, which is of one run alone."""
+    return said.partition(" s, ")[2] or said
 
 
 def side_by_side(told: dict[str, dict[str, tuple[Path, str]]]) -> str:
@@ -208,7 +213,7 @@ def side_by_side(told: dict[str, dict[str, tuple[Path, str]]]) -> str:
     rows = []
     for name, pictures in told.items():
         figures = [
-            f'<figure><img src="{file.name}" alt=""><figcaption>{escape(f"{tool}: {said}")}'
+            f'<figure><img src="{file.name}" alt=""><figcaption>{escape(f"{tool}: {sized(said)}")}'
             "</figcaption></figure>"
             for tool, (file, said) in pictures.items()
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,7 +63,15 @@ def test_the_numbers_are_those_worked_out_by_hand() -> None:
 
 def test_forward_in_symbols_and_numbers() -> None:
     text = explain(*network())
-    assert text.startswith("FORWARD\n" + FORWARD)
+    assert "\nFORWARD\n" + FORWARD in text
+    # W, b, x and a number, and repeat(g, x), which a sum sends back, are told before.
+    names, *said, empty = text[: text.index("FORWARD")].splitlines()
+    assert (names, empty) == ("NAMES", "")
+    assert [line.split(":")[0].strip() for line in said] == [
+        "W, b",
+        "x and a number",
+        "repeat(g, x)",
+    ]
     assert "  L = sum(x6)\n    = sum([1])\n    = 1\n" in text
 
 
@@ -81,6 +90,20 @@ def test_forward_in_symbols_and_numbers() -> None:
 )
 def test_backward_in_symbols_and_numbers(step: str) -> None:
     assert step in explain(*network())
+
+
+def test_names_that_a_mean_of_data_needs() -> None:
+    a, data = leaf(2), torch.tensor([1.0, 2.0])
+    with record() as recorder:
+        torch.nn.functional.mse_loss(a * data, data).backward()  # type: ignore[no-untyped-call]
+    text = explain(recorder.tape, gw.judge(recorder.tape))
+    legend, _, derivation = text.partition("FORWARD")
+    (constant,) = set(re.findall(r"\bc\d+\b", derivation))
+    assert f"  L = mean((x1 - {constant})^2)\n" in derivation
+    assert f"  dx1 = 2 / n * (x1 - {constant}) * g\n" in derivation
+    assert "reduction" not in text
+    for said in ("  c and a number: ", "  p and a number: ", "  n: the number of terms "):
+        assert said in legend
 
 
 def test_where_backward_starts(snapshot: SnapshotAssertion) -> None:

@@ -24,6 +24,7 @@ export class GraphCanvas {
     this.colours = theme();
     this.zoom = zoom().on("zoom", ({ transform }) => {
       this.transform = transform;
+      this.isFitted = false;
       this.redraw();
     });
     select(canvas).call(this.zoom).on("dblclick.zoom", null);
@@ -75,6 +76,7 @@ export class GraphCanvas {
     this.minimap.height = this.minimap.clientHeight * ratio;
     if (this.view) {
       this.zoom.scaleExtent([this.fitting() / 2, 4]);
+      if (this.isFitted) this.fit();
       // At once: a canvas of another size is empty.
       this.drawAll();
     }
@@ -99,6 +101,7 @@ export class GraphCanvas {
     const scale = Math.min((this.width - 2 * MARGIN) / (right - left), (this.height - 2 * MARGIN) / (bottom - top), 1.25) || 1;
     const k = Math.max(scale, boxes?.length ? 0.05 : 0);
     this.moveTo((left + right) / 2, (top + bottom) / 2, k);
+    this.isFitted = !boxes;
   }
   centre(box) {
     const view = this.view;
@@ -254,6 +257,13 @@ export class GraphCanvas {
   mark(c, boxes) {
     const { view, colours, transform } = this;
     for (const box of boxes) {
+      // Below its mark, which stands on its corner.
+      if (box === this.selected || this.found.has(box)) {
+        c.strokeStyle = colours.accent;
+        c.lineWidth = (box === this.selected ? 4 : 2) / Math.min(transform.k, 1);
+        const gap = 4 / Math.min(transform.k, 1);
+        c.strokeRect(view.x[box] - gap, view.y[box] - gap, view.w[box] + 2 * gap, view.h[box] + 2 * gap);
+      }
       const mark = this.markOf(box);
       if (mark && (mark.isLoud || transform.k >= TEXT_FROM)) {
         const { text, edge, corners } = mark;
@@ -271,12 +281,6 @@ export class GraphCanvas {
         c.textAlign = "center";
         c.textBaseline = "middle";
         c.fillText(text, x, y + size * 0.1);
-      }
-      if (box === this.selected || this.found.has(box)) {
-        c.strokeStyle = colours.accent;
-        c.lineWidth = (box === this.selected ? 4 : 2) / Math.min(transform.k, 1);
-        const gap = 4 / Math.min(transform.k, 1);
-        c.strokeRect(view.x[box] - gap, view.y[box] - gap, view.w[box] + 2 * gap, view.h[box] + 2 * gap);
       }
     }
   }

@@ -39,6 +39,8 @@ function Plot({ label, values, glyphs, names, log, onPick }) {
       {
         width: box.clientWidth,
         height: 260,
+        // The last names go on beyond the last tick.
+        padding: [null, 6 * Math.max(0, ...names.slice(-20).map((name) => clipped(name).length)), null, null],
         legend: { show: false },
         cursor: { drag: { x: false, y: false }, points: { show: false } },
         scales: { x: { time: false, range: [-0.5, values.length - 0.5] }, y: { range: (_, a, b) => { const room = (b - a || 1) * 0.1; return [a - room, b + room]; } } },

@@ -5,7 +5,7 @@ import { offerCsv } from "./download.js";
 import { html } from "./html.js";
 import { digitsRight, short } from "./numbers.js";
 import { BETTER, CHANGE_MARKS, CHANGES, checked, ONLY_AFTER, ONLY_BEFORE, reportOf, SAME, sideBySide, WORSE } from "./pairs.js";
-import { Choice, turned, within } from "./steps.js";
+import { Choice, text, turned, within } from "./steps.js";
 import { ordered, Table } from "./table.js";
 import { useTheme } from "./theme.js";
 import { Badge, Verdict, WORDS } from "./verdicts.js";
@@ -137,7 +137,7 @@ function Standing({ pair }) {
 }
 
 function columnsOf(pairs, kind) {
-  const text = (title, name, width) => ({ title, width, show: (i) => either(pairs[i])[name], raw: (i) => either(pairs[i])[name], tip: (i) => either(pairs[i])[name] });
+  const told = (title, name, least) => text(title, (i) => either(pairs[i])[name], pairs.length, least);
   const figure = ([title, name]) => ({
     title, width: "10rem", kind: "figure",
     show: (i) => arrow(pairs[i], (entry) => (name === "digits" ? digitsRight : short)(entry[name])),
@@ -147,9 +147,9 @@ function columnsOf(pairs, kind) {
   const isSteps = kind === "steps";
   return [
     { title: "change", width: "5.6rem", show: (i) => html`<${Change} change=${pairs[i].change} />`, raw: (i) => -pairs[i].change, tip: (i) => MEANINGS[pairs[i].change] },
-    ...(isSteps ? [text("step", "kind", "6.6rem")] : []),
-    text(isSteps ? "title" : "gradient of", "title", "minmax(11rem, 2fr)"),
-    ...(isSteps ? [text("module", "module", "minmax(5rem, 1fr)")] : []),
+    ...(isSteps ? [told("step", "kind", "6.6rem")] : []),
+    told(isSteps ? "title" : "gradient of", "title", "11rem"),
+    ...(isSteps ? [told("module", "module", "5rem")] : []),
     { title: "verdict", width: "11.5rem", show: (i) => html`<${Standing} pair=${pairs[i]} />`, raw: (i) => arrow(pairs[i], (entry) => WORDS[entry.verdict]) },
     ...[...FIGURES, ...(isSteps ? [] : [DIGITS])].map(figure),
   ];

@@ -45,19 +45,26 @@ function Step({ steps, errors, i, isPicked }) {
     ["error", short(steps.error[i])],
     ["bound", short(steps.bound[i])],
     ["ulps", short(ulpsOf(steps, i))],
-    ["detects", `${short(steps.detects[i], 2)} relative`],
     ["norm", short(steps.norm[i])],
-    ["outside", `${steps.refuted[i]} of ${steps.size[i]}`],
     ["worst at", steps.at(i)],
+  ];
+  // Each on a line of its own: numbers with all of their digits are not broken.
+  const texts = [
+    ["outside", `${steps.refuted[i]} of ${steps.size[i]}`],
+    ["detects", `${short(steps.detects[i], 2)} relative`],
     ["torch has", steps.recorded(i)],
     ["witness has", steps.expected(i)],
-  ].filter(([, value]) => value && value !== "-" && !value.startsWith("- "));
-  const texts = [["rule", steps.rule(i)], ["what", steps.reason(i)], ["evidence", steps.grade(i)], ["next", steps.advice(i)]];
+    ["rule", steps.rule(i)],
+    ["what", steps.reason(i)],
+    ["evidence", steps.grade(i)],
+    ["next", steps.advice(i)],
+  ];
+  const isKnown = ([, value]) => value && value !== "-" && !value.startsWith("- ");
   return html`<details class="step" open=${isPicked || steps.verdict[i] !== 0 || pair?.change === WORSE} data-step=${i} aria-current=${isPicked}>
     <summary><${Verdict} verdict=${steps.verdict[i]} /> ${steps.steps[steps.step[i]]}: <bdi>${steps.title(i)}</bdi></summary>
     <${Gauge} ratio=${steps.ratio[i]} />
-    ${pair ? html`<${Beside} pair=${pair} />` : html`<dl class="facts grid">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi>${value}</bdi></dd></div>`)}</dl>`}
-    <dl class="facts">${texts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi class="written">${value}</bdi></dd></div>`)}</dl>
+    ${pair ? html`<${Beside} pair=${pair} />` : html`<dl class="facts grid">${facts.filter(isKnown).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi>${value}</bdi></dd></div>`)}</dl>`}
+    <dl class="facts">${texts.filter(isKnown).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi class="written">${value}</bdi></dd></div>`)}</dl>
     ${map && html`<${Errors} errors=${map} />`}
   </details>`;
 }
@@ -88,6 +95,7 @@ export function NodePanel({ node, picked, data, worked, around }) {
     ${nodes.says(node) && html`<p><bdi>${nodes.says(node)}</bdi></p>`}
     <${Formulas} heading="Forward" text=${nodes.forward(node)} />
     <${Formulas} heading="Sends, g being the gradient that arrives" text=${nodes.sends(node)} />
+    ${nodes.words(node) && html`<details class="quiet"><summary>What the names mean</summary><ul>${lines(nodes.words(node)).map((sentence) => html`<li key=${sentence}>${sentence}</li>`)}</ul></details>`}
     <${Tensors} text=${nodes.tensors(node)} />
     <${Neighbours} heading="Gradients arrive from" list=${around.from} nodes=${nodes} />
     <${Neighbours} heading="and go to" list=${around.to} nodes=${nodes} />

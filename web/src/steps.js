@@ -10,37 +10,47 @@ import { Verdict, WORDS } from "./verdicts.js";
 const MOST_OFFERED = 300;
 const NONE = { verdict: "", step: "", module: "", operation: "", parameter: "", text: "" };
 
-const figure = (title, column, width = "5rem") => ({
+const figure = (title, column, width = "5.3rem") => ({
   title, width, kind: "figure", show: (i) => short(column[i]), raw: (i) => column[i],
 });
-const text = (title, column, width) => ({ title, width, show: column, raw: column, tip: column });
+// A column of texts is as wide, beside others, as its longest text is long.
+const LOOKED_AT = 5000;
+export function text(title, column, count, least, show = column) {
+  let longest = 1;
+  for (let i = 0; i < Math.min(count, LOOKED_AT); i++) longest = Math.max(longest, show(i).length);
+  return { title, width: `minmax(${least}, ${longest + 3}fr)`, show, raw: column, tip: column };
+}
+
+// Of the longest of some verdicts' words, with its badge.
+const widthOf = (verdicts) => `${2.5 + 0.66 * Math.max(...[...new Set(verdicts)].map((verdict) => WORDS[verdict].length), 6)}rem`;
 
 export function stepColumns(steps) {
   return [
-    { title: "verdict", width: "9.2rem", show: (i) => html`<${Verdict} verdict=${steps.verdict[i]} />`, raw: (i) => WORDS[steps.verdict[i]] },
-    { title: "step", width: "6rem", show: (i) => steps.steps[steps.step[i]], raw: (i) => steps.steps[steps.step[i]] },
-    text("title", steps.title, "minmax(13rem, 2fr)"),
-    text("module", steps.module, "minmax(6rem, 1fr)"),
-    text("parameter", steps.parameter, "minmax(6rem, 1fr)"),
+    { title: "verdict", width: widthOf(steps.verdict), show: (i) => html`<${Verdict} verdict=${steps.verdict[i]} />`, raw: (i) => WORDS[steps.verdict[i]] },
+    { title: "step", width: "5.4rem", show: (i) => steps.steps[steps.step[i]], raw: (i) => steps.steps[steps.step[i]] },
+    // Which tells the steps of a node apart.
+    text("title", steps.title, steps.count, "16rem"),
+    text("module", steps.module, steps.count, "5rem"),
+    text("parameter", steps.parameter, steps.count, "6rem"),
     figure("x bound", steps.ratio),
     figure("error", steps.error),
     figure("bound", steps.bound),
     figure("norm", steps.norm),
     // The folders stand in the tooltip and in the file.
-    { ...text("line", steps.line, "minmax(7rem, 1fr)"), show: (i) => steps.line(i).split("/").at(-1) },
+    text("line", steps.line, steps.count, "7rem", (i) => steps.line(i).split("/").at(-1)),
   ];
 }
 
 export function gradientColumns(gradients) {
   return [
-    text("gradient of", gradients.name, "minmax(10rem, 2fr)"),
-    text("shape", gradients.shape, "7rem"),
+    text("gradient of", gradients.name, gradients.count, "10rem"),
+    text("shape", gradients.shape, gradients.count, "5rem"),
     { title: "verdict", width: "13rem", show: (i) => html`<${Verdict} verdict=${gradients.verdict[i]} also=${gradients.inherited[i] ? " inherited" : ""} />`, raw: (i) => WORDS[gradients.verdict[i]] },
     figure("x bound", gradients.ratio),
     figure("error", gradients.error),
     figure("norm", gradients.norm),
     { ...figure("digits", gradients.digits), show: (i) => digitsRight(gradients.digits[i]) },
-    text("reason", gradients.reason, "minmax(10rem, 2fr)"),
+    text("reason", gradients.reason, gradients.count, "10rem"),
   ];
 }
 

@@ -11,6 +11,7 @@ from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import short
 from gradwitness.report.expressions import expression
 from gradwitness.report.names import Names
+from gradwitness.report.words import explained
 from gradwitness.rules import find_node
 from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.tape import Kind, Ref
@@ -30,7 +31,10 @@ def explain(tape: Tape, report: Report) -> str:
     Each step has its formula, the formula with numbers (long arrays are shortened), and, in the
     backward pass, what torch's autograd sent, with the verdict.
     """
-    return "\n".join(_Derivation(tape, report).lines()) + "\n"
+    lines = list(_Derivation(tape, report).lines())
+    words = explained(line for line in lines if " = " in line)
+    legend = ["NAMES", *(f"  {sentence}" for sentence in words), ""] if words else []
+    return "\n".join([*legend, *lines]) + "\n"
 
 
 class _Derivation:

@@ -28,6 +28,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "approximate": ("none",),
     "storage_offset": (None, 0),
 }
+_REDUCTIONS = ("none", "mean", "sum")
 _OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: add,
     ast.Sub: sub,
@@ -86,7 +87,9 @@ def transposed(name: str) -> str:
 class _Writer:
     def __init__(self, names: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
         self._names = names
-        self._parameters = parameters
+        self._parameters = dict(parameters)
+        if (reduction := parameters.get("reduction")) in range(len(_REDUCTIONS)):
+            self._parameters["reduction"] = _REDUCTIONS[reduction]
 
     def write(self, node: ast.expr) -> _Written:
         """Return one expression."""
@@ -109,6 +112,11 @@ class _Writer:
                 return _Written(f"{self.write(left).text} {sign} {self.write(right).text}", _SUM)
             case ast.Call(func=ast.Name(id=function), args=arguments):
                 return self._call(function, arguments)
+            case ast.Tuple(elts=elements):
+                # Of several results, those that are there.
+                inner = (e.value if isinstance(e, ast.Starred) else e for e in elements)
+                written = [self.write(each).text for each in inner]
+                return _Written(", ".join(each for each in written if each != "None"), _SUM)
             case _:
                 return _Written(ast.unparse(node), _SUM)
 
@@ -135,6 +143,8 @@ class _Writer:
         if isinstance(op, ast.Mult):
             return _product(left, right)
         if isinstance(op, ast.Div):
+            if _is_number(right, 1):
+                return left
             return _Written(f"{left.within(_PRODUCT)} / {right.within(_UNARY)}", _PRODUCT)
         if isinstance(op, ast.MatMult):
             return _Written(f"{left.within(_PRODUCT)} {right.within(_UNARY)}", _PRODUCT)
@@ -161,6 +171,16 @@ class _Writer:
             return self.write(arguments[0])
         if function == "where" and (is_true := self._decided(arguments[0])) is not None:
             return self.write(arguments[1 if is_true else 2])
+        if function == "share" and "reduction" in self._parameters:
+            is_mean = self._parameters["reduction"] == "mean"
+            return _Written("n", _ATOM) if is_mean else _Written("1", _ATOM, 1)
+        if function == "reduce" and "reduction" in self._parameters:
+            terms, how = self.write(arguments[0]), self._parameters["reduction"]
+            return terms if how == "none" else _Written(f"{how}({terms.text})", _ATOM)
+        if function == "weighed" and self.write(arguments[1]).text == "None":
+            return self.write(arguments[0])
+        if function == "raised" and self.write(arguments[0]).text == "None":
+            return _Written("1", _ATOM, 1)
         parts = []
         for argument in arguments:
             if isinstance(argument, ast.Name) and argument.id in self._parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import Unjudgeable
@@ -14,7 +15,7 @@ from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
     from gradwitness.judging.finding import Finding
-    from gradwitness.tape import Argument, Call, Tape
+    from gradwitness.tape import Argument, Call, Node, Tape
 
 
 class Names:
@@ -86,6 +87,16 @@ class Names:
             pairs.append((self._argument(argument), formula))
         return pairs
 
+    def sent(self, node: Node) -> list[str]:
+        """Return what a node sends as equations; an equal one, of x * x, is told once."""
+        if node.leaf is not None:
+            return [f"{self.of(node.leaf)}.grad += g"]
+        if node.call is None:
+            return []
+        pairs = zip(self.gradients(self._tape.calls[node.call]), node.edges, strict=False)
+        told = Counter(f"d{symbol} = {formula}" for (symbol, formula), edge in pairs if edge)
+        return [f"{one}, {count} times" if count > 1 else one for one, count in told.items()]
+
     def bound(self, call: Call) -> Bound | None:
         """Return a call with its rule, without numbers; None if it has no rule."""
         try:
@@ -100,8 +111,6 @@ class Names:
     def _settings(self, bound: Bound) -> dict[str, Any]:
         pairs = zip(bound.rule.operands, bound.arguments, strict=True)
         settings = bound.rule.defaults | bound.parameters
-        if "reduction" in settings:
-            settings["reduction"] = ("none", "mean", "sum")[settings["reduction"]]
         return settings | {name: a for name, a in pairs if _is_setting(a)}
 
     def _argument(self, argument: Argument) -> str:

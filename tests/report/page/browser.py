@@ -45,17 +45,22 @@ class Browser:
         address: str = "",
         *,
         width: int = 1280,
+        height: int = 900,
         scheme: str = "light",
         media: str = "screen",
     ) -> None:
         """Show a page, and wait until its script has done its first work."""
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        self._tell("Emulation.setDeviceMetricsOverride", size)
+        self.resize(width, height)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._tell("Emulation.setEmulatedMedia", {"media": media, "features": features})
         self.driver.get("about:blank")
         self.driver.get(page.as_uri() + address)
         self.until(lambda: self.run("return document.documentElement.dataset.ready") == "yes")
+
+    def resize(self, width: int, height: int) -> None:
+        """Make the window as large as that."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._tell("Emulation.setDeviceMetricsOverride", size)
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Run a script in the page and return what it returns."""

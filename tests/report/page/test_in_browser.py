@@ -29,6 +29,13 @@ SWISH = Path(__file__).parents[3] / "examples" / "swish.py"
 HOSTILE = "a</script><script>hacked=1</script><img src=x onerror=hacked=2>'\"&lt;\u05d0"
 STICKS_OUT = "const e = document.documentElement; return e.scrollWidth - e.clientWidth"
 LONG = "x" * 10_000
+CUT = "return [...document.querySelectorAll(arguments[0])].map(e => e.scrollWidth - e.clientWidth)"
+# From a copy, since reading a canvas itself more than once is complained of.
+PIXELS = (
+    "const pixels = (c, from, width) => { const to = new OffscreenCanvas(c.width, c.height)"
+    ".getContext('2d', {willReadFrequently: true}); to.drawImage(c, 0, 0);"
+    "return to.getImageData(from, 0, width, c.height).data; };"
+)
 
 
 @pytest.fixture(scope="module")
@@ -484,6 +491,81 @@ def test_nothing_sticks_out(
     if width == 1280:
         tables = "[...document.querySelectorAll('.table .lines')]"
         assert browser.run(f"return {tables}.map(e => e.scrollWidth - e.clientWidth)") == [0, 0]
+
+
+def test_no_text_is_cut_where_there_is_room(browser: Browser, tmp_path: Path) -> None:
+    run = run_target(f"{SWISH}:step")
+    table = Table("law about", "at", "what")
+    table.add_row("first.weight", "[20,13]", "the law holds for each unit of the layer " * 4)
+    subject = Subject(
+        run.tape,
+        run.report,
+        run.report.verdict,
+        command="gradwitness check examples/grade/network.py:step --save report.html",
+        sections=(("Laws", table),),
+    )
+    page = tmp_path / "a.html"
+    page.write_text(write_page(subject), encoding="utf-8")
+    browser.open(page, "#n3", width=1300)
+    assert browser.run(CUT, "pre.command, .scroll") == [0, 0, 0]
+    # Numbers stand on one line, and what tells the steps of a node apart is to be read.
+    figures = "[...document.querySelectorAll('#panel .facts.grid dd')]"
+    assert len(set(browser.run(f"return {figures}.map(e => e.clientHeight)"))) == 1
+    assert set(browser.run(CUT, "#steps .all [role=cell]:is(:first-child, .figure)")) == {0}
+    titles = zip(rows(browser), browser.run(CUT, "#steps .all .line > :nth-child(3)"), strict=True)
+    cuts = [cut for row, cut in titles if row[2].startswith("AddmmBackward0 #1, gradient of ")]
+    assert cuts == [0, 0, 0]
+
+
+def test_the_longest_verdict_is_not_cut(browser: Browser, tmp_path: Path) -> None:
+    witness = gradwitness.watch()
+    with pytest.raises(ZeroDivisionError), witness:
+        torch.ones(3, requires_grad=True) / (1 // 0)
+    witness.save(tmp_path / "a.html")
+    browser.open(tmp_path / "a.html", width=1200)
+    assert rows(browser)[-1][0] == "?\nINCONCLUSIVE"
+    assert set(browser.run(CUT, "#steps .all .line > :first-child")) == {0}
+
+
+def test_the_last_names_below_a_plot_end_within_it(browser: Browser, deep: Path) -> None:
+    browser.open(deep, width=1300)
+    browser.until(lambda: browser.count("#charts canvas") == 2)
+    browser.settle()
+    ink = (
+        f"{PIXELS}return [...document.querySelectorAll('#charts canvas')]"
+        ".map(c => pixels(c, arguments[0] * c.width, 5).some(n => n > 0))"
+    )
+    assert browser.run(ink, 0.5) == [True, True]
+    assert browser.run(ink, 0.99) == [False, False]
+
+
+def test_the_mark_of_a_selected_box_is_whole(browser: Browser, swish: tuple[Path, Any]) -> None:
+    browser.open(swish[0])
+
+    def greens() -> Any:
+        browser.settle()
+        return browser.run(
+            f"{PIXELS}const c = document.querySelector('.drawing'), p = pixels(c, 0, c.width);"
+            "let n = 0;"
+            "for (let i = 0; i < p.length; i += 4) n += p[i] === 0 && p[i + 1] === 121; return n"
+        )
+
+    before = greens()
+    browser.run("location.hash = '#n0'")
+    browser.until(lambda: browser.text("#panel h2") == "MseLossBackward0 #0")
+    assert greens() >= before - 10 > 500
+
+
+def test_the_graph_fits_its_frame_after_that_has_changed(
+    browser: Browser, swish: tuple[Path, Any]
+) -> None:
+    browser.open(swish[0], width=420, height=3000)
+    # A tall window is not filled by a frame that is mostly empty.
+    assert browser.run("return document.querySelector('.drawing').clientHeight") <= 520
+    narrow = drawing(browser)
+    browser.open(swish[0], width=1300, height=3000)
+    browser.resize(420, 3000)
+    browser.until(lambda: drawing(browser) == narrow)
 
 
 @pytest.fixture(scope="module")

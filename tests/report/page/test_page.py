@@ -206,6 +206,8 @@ def test_the_data_are_the_reports(page: str, swish: tuple[gw.Tape, gw.Report]) -
     assert nodes["name"] == [node.name for node in given.nodes]
     third = nodes["forward"][3].split("\n")
     assert third == ["x7 = 1 / (1 + exp(-x6))", "x8 = x6 * x7"]
+    # Of a custom function, what went in and what came out, and nothing between.
+    assert nodes["tensors"][3] == "x6\t16x8\tfloat32\t\toperand\nx8\t16x8\tfloat32\t\tresult"
     fifth = nodes["tensors"][5].split("\n")
     assert "W1^T\t4x8\tfloat32\tview of first.weight\toperand" in fifth
     # Which node a forward step belongs to: that of its call; two are Swish's own.

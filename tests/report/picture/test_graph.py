@@ -19,6 +19,7 @@ from gradwitness import experiment
 from gradwitness.capture import record
 from gradwitness.report.picture.graph import draw
 from gradwitness.report.picture.picture import Box, Flow, Picture, Role
+from gradwitness.report.picture.view import view
 from gradwitness.rules import find_node
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ def test_every_box_says_what_the_forward_made_and_the_backward_sends(preset: str
         assert " = " in node_box.lines[0]
         assert any(line.startswith("in ") and " -> out " in line for line in node_box.lines)
         sent = [line for line in node_box.lines if line.startswith("d") and " = " in line]
-        assert len(sent) == sum(edge is not None for edge in node.edges)
+        times = re.findall(r", (\d+) times$", "\n".join(sent), re.MULTILINE)
+        count = len(sent) + sum(int(n) - 1 for n in times)
+        assert count == sum(edge is not None for edge in node.edges)
 
 
 def test_a_linear_layer_by_hand() -> None:
@@ -202,13 +205,25 @@ def test_what_runs_on_a_wrong_gradient_is_marked(
     assert {b.key for b in drawn.boxes if b.inherits} == nodes
 
 
+def test_equal_gradients_are_told_once() -> None:
+    a = leaf(3)
+    with gw.watch(names={"a": a}) as witness:
+        b = a.sin()
+        (b * b).sum().backward()  # type: ignore[no-untyped-call]
+    drawing = draw(witness.tape, witness.report, title="")
+    (product,) = [box for box in drawing.boxes if box.title.startswith("MulBackward0")]
+    assert [line for line in product.lines if line.startswith("d")] == ["dx1 = g * x1, 2 times"]
+    (joined,) = {a.text.rpartition(" ")[0] for a in view(drawing).arrows if "gradients" in a.text}
+    assert joined == "2 gradients (3)"
+
+
 def test_very_many_operands_and_gradients_are_counted() -> None:
     parts = [leaf(2) for _ in range(30)]
     with record() as recorder:
         torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
     drawn = draw(recorder.tape, gw.judge(recorder.tape), title="")
     (stack,) = [b for b in drawn.boxes if b.title.startswith("StackBackward0")]
-    assert "in 30 x (2) -> out (30,2)" in stack.lines
+    assert "in 30 of (2) -> out (30,2)" in stack.lines
     assert "... 24 more gradients" in stack.lines
     assert len(stack.lines[0]) == 125
     assert stack.lines[0].endswith(" ...")

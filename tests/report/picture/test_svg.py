@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from gradwitness.report.picture.looks import (
     CUT_WORDS,
     FLOW_WORDS,
     INHERITS_WORDS,
+    INKS,
     PAPER,
     ROLE_WORDS,
     VERDICT_WORDS,
@@ -288,6 +290,26 @@ def test_nothing_covers_anything_in_the_picture_of_the_experiment(chosen: View) 
             assert left >= right2 or left2 >= right or top >= bottom2 or top2 >= bottom
 
 
+def test_no_arrow_runs_through_the_name_of_another() -> None:
+    run = experiment.run(experiment.preset("conv"))
+    sheet = arrange(view(draw(run.tape, run.report, title="")))
+    assert sheet.layout.cut.any()
+    names = [label for label in sheet.labels if re.search(r"to \(\d|from ", label.text)]
+    assert len(names) == 2
+    for label in names:
+        for pieces in sheet.layout.routes:
+            for piece in pieces:
+                for start in range(0, len(piece) - 1, 3):
+                    # The points of a cubic curve, by its definition.
+                    t = np.linspace(0, 1, 200)[:, None]
+                    weights = np.hstack(
+                        [(1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3]
+                    )
+                    x, y = (weights @ piece[start : start + 4]).T
+                    beside = (x <= label.left) | (x >= label.right)
+                    assert np.all(beside | (abs(y - label.y) >= 6))
+
+
 @pytest.mark.parametrize("direction", [Direction.DOWN, Direction.RIGHT])
 def test_names_of_cut_arrows_have_room(direction: Direction) -> None:
     chain = [box(f"c{number}") for number in range(40)]
@@ -339,6 +361,17 @@ def test_what_runs_on_a_wrong_gradient_differs_without_colour() -> None:
     strings = texts(root)
     assert strings.count(INHERITS_WORDS) == 2  # in the box, and in the legend
     assert WRONG_WORDS in strings
+
+
+def test_a_step_behind_a_wrong_one_has_its_own_verdict_in_its_own_colour() -> None:
+    behind = replace(
+        box("a"), verdict=Verdict.AGREES, verdict_text="AGREES, 0.3 x bound", inherits=True
+    )
+    texts = {t.text: t.attrib for t in group_of(drawn(picture(behind)), 0).findall(f"{SVG}text")}
+    own, words = texts["AGREES, 0.3 x bound"], texts["runs on a wrong gradient"]
+    assert (own["fill"], own["font-weight"]) == (INKS[Verdict.AGREES].edge, "bold")
+    assert words["fill"] == INKS[Verdict.DISAGREES].edge
+    assert "font-weight" not in words
 
 
 def test_a_small_picture_takes_the_direction_in_which_it_is_larger() -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
 
 import gradwitness as gw
 from capture.handmade import ARRIVING, FORWARD, LEFT, SENT, tape
 from capture.programs import leaf, weighted
-from gradwitness.report.console import WIDTH, as_text
+from gradwitness.report.console import WIDTH, Screen, as_text
 from gradwitness.report.names import Names
 from gradwitness.report.tables.folded_rows import folded
-from gradwitness.report.tables.terminal import summary, told
+from gradwitness.report.tables.terminal import FittingTable, summary, told
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from gradwitness.tape import Tape
 
 
@@ -42,6 +48,55 @@ def test_one_line_for_each_gradient() -> None:
     ]  # fmt: skip
     assert lines[-1] == "verdict   AGREES"
     assert max(map(len, lines)) <= WIDTH
+
+
+def on(columns: int, *parts: RenderableType) -> list[str]:
+    """Return the lines that a terminal of so many columns shows."""
+    file = io.StringIO()
+    screen = Screen(file=file, width=columns, color_system=None)
+    for part in parts:
+        screen.print(part)
+    lines = file.getvalue().split("\n")
+    assert max(map(cell_len, lines)) <= columns
+    return lines
+
+
+def test_a_table_without_room_is_a_list() -> None:
+    given = tape("d6.1")
+    shown = summary(gw.judge(given), given)
+    wide, narrow = on(WIDTH, shown), on(40, shown)
+    names = re.split(r"\s\s+", wide[0])
+    at = narrow.index(wide[1].split()[0])
+    # Whatever the table says of a gradient, each on a line of its own, and nothing else.
+    said = [re.split(r"\s\s+", line.strip()) for line in narrow[at + 1 : at + len(names)]]
+    assert said == [list(pair) for pair in zip(names, re.split(r"\s\s+", wide[1]), strict=True)][1:]
+    assert "\u2026" not in "".join(narrow)
+    # Columns are left out only as long as a row is still told by them.
+    assert "wider terminal" in "".join(on(80, shown))
+    assert "wider terminal" not in "".join(narrow)
+
+
+@pytest.mark.parametrize("columns", [24, 40, 60, 80, 120])
+def test_what_goes_on_stands_below_its_begin(columns: int) -> None:
+    words = " ".join(["and so on"] * 30)
+    texts = [f"judged    {words}", f"  wrong in {words}", f"gradients {words}", f"    {words}"]
+    insets = [10, 11, 10, 4]
+    for text, inset in zip([*texts, words], [*insets, 2], strict=True):
+        first, *others = on(columns, Text(text))[:-1]
+        assert text.startswith(first)
+        assert {len(line) - len(line.lstrip()) for line in others} == {inset}
+        assert " ".join([first, *others]).split() == text.split()
+
+
+def test_lines_end_in_no_blanks() -> None:
+    table = Table("probe", "what", box=None)
+    table.add_row("random", "a long text " * 20)
+    table.add_row("zero", "")
+    for shown in (table, Text("a  \n b   \n"), FittingTable([{"a": Text("b ")}], ("a",), ())):
+        for columns in (30, 60, WIDTH):
+            lines = on(columns, shown)
+            assert [line.rstrip() for line in lines] == lines
+    assert on(60, table)[2].startswith("        ")
 
 
 def norm_bound(line: str) -> str:

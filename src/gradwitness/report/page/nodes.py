@@ -8,6 +8,7 @@ from gradwitness._printable import several
 from gradwitness.report.page.columns import Columns
 from gradwitness.report.page.steps import Parameters, shaped
 from gradwitness.report.tables.terminal import relative
+from gradwitness.report.words import explained
 from gradwitness.rules import find_node
 from gradwitness.tape import Kind
 
@@ -31,8 +32,12 @@ def node_columns(tape: Tape, names: Names) -> Columns:
     parameters = Parameters(tape)
     columns.texts("parameter", map(parameters.of, nodes))
     columns.texts("line", (relative(_line(tape, node)) for node in nodes))
-    columns.texts("forward", ("\n".join(_forward(tape, names, node)) for node in nodes))
-    columns.texts("sends", ("\n".join(_sends(tape, names, node)) for node in nodes))
+    forward = [_forward(tape, names, node) for node in nodes]
+    sent = [names.sent(node) for node in nodes]
+    columns.texts("forward", map("\n".join, forward))
+    columns.texts("sends", map("\n".join, sent))
+    words = (explained([*made, *given]) for made, given in zip(forward, sent, strict=True))
+    columns.texts("words", map("\n".join, words))
     columns.texts("tensors", ("\n".join(_tensors(tape, names, origins, node)) for node in nodes))
     return columns
 
@@ -67,20 +72,6 @@ def _forward(tape: Tape, names: Names, node: Node) -> list[str]:
     return [*written, f"... {said}"] if more else written
 
 
-def _sends(tape: Tape, names: Names, node: Node) -> list[str]:
-    if node.leaf is not None:
-        return [f"{names.of(node.leaf)}.grad += g"]
-    if node.call is None:
-        return []
-    present = [edge is not None for edge in node.edges]
-    pairs = names.gradients(tape.calls[node.call])
-    return [
-        f"d{symbol} = {formula}"
-        for (symbol, formula), is_present in zip(pairs, present, strict=False)
-        if is_present
-    ]
-
-
 def _origins(tape: Tape) -> dict[int, str]:
     """Return the user's name of each value that has one, and for its views, whose they are."""
     origins = {value.id: value.name for value in tape.values if value.name}
@@ -97,12 +88,15 @@ def _origins(tape: Tape) -> dict[int, str]:
 def _tensors(tape: Tape, names: Names, origins: dict[int, str], node: Node) -> list[str]:
     """Return symbol, shape and dtype, the user's name, and what it is to the node, of each."""
     uses: dict[int, list[str]] = {}
-    for call in calls_of(tape, node)[:1]:
-        for number in call.operands:
-            uses.setdefault(number, ["operand"])
-        for output in call.outputs:
-            if output is not None:
-                uses.setdefault(output, []).append("result")
+    made: set[int | None] = set()
+    for call in calls_of(tape, node):
+        for operand in call.operands:
+            if operand not in made:
+                uses.setdefault(operand, ["operand"])
+        made.update(call.outputs)
+    for result in node.outputs if node.call is None else tape.calls[node.call].outputs:
+        if result is not None:
+            uses.setdefault(result, []).append("result")
     lost = []
     for name, saved in node.saved:
         if saved is None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness._printable import printable
+from gradwitness.report.console import LABEL
 from gradwitness.report.tables.terminal import FittingTable
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
     from gradwitness.report.page.subject import Texts
 
-# A line that begins with its subject, set in a column of its own: two spaces or more follow, or one
-# where the word fills the column. What is indented further goes on with the line before.
-_FACT = re.compile(r" {0,2}(?:([a-z][\w ]*?) {2,}|([a-z]{9}) )(\S.*)", re.IGNORECASE)
+# What is indented further than a label goes on with the line before.
 _GOES_ON = re.compile(r" {8,}(\S.*)")
 
 
@@ -58,9 +57,9 @@ def _plain(cell: RenderableType) -> str:
 def _lines(text: str) -> Iterator[dict[str, Any]]:
     facts: list[tuple[str, str]] = []
     for line in text.split("\n"):
-        fact, more = _FACT.fullmatch(line), _GOES_ON.fullmatch(line)
-        if fact:
-            facts.append((fact[1] or fact[2], fact[3]))
+        label, more = LABEL.match(line), _GOES_ON.fullmatch(line)
+        if label:
+            facts.append((label[0].strip(), line[label.end() :]))
         elif more and facts:
             facts[-1] = facts[-1][0], f"{facts[-1][1]}\n{more[1]}"
         else:

@@ -85,7 +85,7 @@ def _bundle(source: str, target: str, arrows: list[Arrow]) -> Arrow:
         source,
         target,
         arrows[0].flow,
-        what or f"{len(arrows)} x" if arrows[0].flow is not Flow.SAVED else "",
+        what or f"{len(arrows)} gradients" if arrows[0].flow is not Flow.SAVED else "",
         shape=shapes.pop() if len(shapes) == 1 else "",
         norms=tuple(norm for arrow in arrows for norm in arrow.norms),
         wrong=any(arrow.wrong for arrow in arrows),

@@ -12,6 +12,7 @@ from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names
 from gradwitness.report.picture.missing import missing_gradients, place_lines
 from gradwitness.report.picture.picture import Arrow, Box, Flow, Picture, Role
+from gradwitness.report.words import explained
 from gradwitness.rules import find_node
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict, worst
@@ -28,7 +29,6 @@ _LEGEND = (
     "In a box: the autograd node and its number; the value that its forward operation returned.",
     "Then shapes in and out, and the gradients that it sends, g being the one that arrives.",
     "On an arrow: whose gradient it carries, the gradient's shape, and its Euclidean norm.",
-    "W, b: weight and bias, numbered by layer; ^T: transposed; d in front of a name: its gradient.",
     "x bound: the worst error of the step as a multiple of what rounding allows.",
 )
 # The most equations, and the most gradients, that a box shows, and the longest line.
@@ -88,7 +88,8 @@ class _Drawing:
             for box in missing
             if boxes and box.key not in used
         ]
-        legend = (*_LEGEND, *self._definitions())
+        words = explained(line for box in boxes for line in box.lines)
+        legend = (*_LEGEND, *words, *self._definitions())
         return Picture(title, subtitle, (*boxes, *missing), (*arrows, *unsent), legend)
 
     def _gradients(self, node: Node) -> Iterator[Arrow]:
@@ -169,7 +170,7 @@ class _Drawing:
         value = self._tape.values[node.leaf]
         symbol = self._names.of(node.leaf)
         equation = f"{symbol} = {value.name}" if value.name and value.name != symbol else symbol
-        return [equation, f"shape {_shape(value.shape)} {value.dtype}", f"{symbol}.grad += g"]
+        return [equation, f"shape {_shape(value.shape)} {value.dtype}", *self._names.sent(node)]
 
     def _operation(self, node: Node) -> list[str]:
         calls = self._calls(node)
@@ -182,14 +183,7 @@ class _Drawing:
         if node.kind == Kind.CUSTOM:
             lines.append("backward: user-defined")
         elif calls:
-            pairs = self._names.gradients(calls[0])
-            present = [edge is not None for edge in node.edges]
-            sent = [
-                _cut(f"d{symbol} = {formula}")
-                for (symbol, formula), is_present in zip(pairs, present, strict=False)
-                if is_present
-            ]
-            lines += _first(sent, "gradients")
+            lines += _first(list(map(_cut, self._names.sent(node))), "gradients")
         return lines
 
     def _whole(self, node: Node, operations: int) -> list[str]:
@@ -304,7 +298,7 @@ def _counted(shapes: list[str]) -> str:
     """Return shapes in a line, equal ones in a row once."""
     runs = [(shape, sum(1 for _ in run)) for shape, run in groupby(shapes)]
     return (
-        " ".join(f"{n} x {shape}" if n > 2 else " ".join(n * [shape]) for shape, n in runs) or "-"
+        " ".join(f"{n} of {shape}" if n > 2 else " ".join(n * [shape]) for shape, n in runs) or "-"
     )
 
 

@@ -14,11 +14,11 @@ from gradwitness.report.picture.layout import lay_out
 from gradwitness.report.picture.layout_routes import STUB
 from gradwitness.report.picture.looks import (
     FONT,
+    INHERITS_WORDS,
     PAPER,
     QUIET,
     ink_of,
     number_boxes,
-    verdict_lines,
 )
 from gradwitness.report.picture.picture import Direction
 from gradwitness.report.picture.svg_labels import LABEL_PITCH, place_labels, widest_name
@@ -264,6 +264,7 @@ class _Card:
     title: list[str]
     lines: list[str]
     verdict: list[str]
+    inherits: list[str]
     width: float
     height: float
 
@@ -271,9 +272,10 @@ class _Card:
 def _measure(box: Box) -> _Card:
     title = wrap(box.title)
     lines = [piece for line in box.lines for piece in wrap(line, _WRAP)]
-    verdict = [piece for line in verdict_lines(box) for piece in wrap(line, _WRAP)]
+    verdict = wrap(box.verdict_text, _WRAP) if box.verdict_text else []
+    inherits = wrap(INHERITS_WORDS, _WRAP) if box.inherits else []
     title_width = max(text_width(line, _TITLE_SIZE) for line in title)
-    widths = [text_width(line, _LINE_SIZE) for line in lines + verdict]
+    widths = [text_width(line, _LINE_SIZE) for line in lines + verdict + inherits]
     if box.verdict is not None:
         title_width += _BADGE_ROOM
     text = max([title_width, *widths])
@@ -281,12 +283,13 @@ def _measure(box: Box) -> _Card:
         title=title,
         lines=lines,
         verdict=verdict,
+        inherits=inherits,
         width=max(text + 2 * (_PADDING + INSETS[box.role]), _LEAST_BOX),
         height=2 * _PADDING
         + _TITLE_PITCH * (len(title) - 1)
         + _TITLE_SIZE
-        + _LINE_PITCH * len(lines + verdict)
-        + (4.0 if lines or verdict else 0.0),
+        + _LINE_PITCH * len(lines + verdict + inherits)
+        + (4.0 if lines or verdict or inherits else 0.0),
     )
 
 
@@ -305,8 +308,13 @@ def _add_box(group: ET.Element, box: Box, card: _Card, x: float, y: float) -> No
     for line in card.lines:
         add_text(group, left, baseline, line, _LINE_SIZE)
         baseline += _LINE_PITCH
+    # The step's own verdict in its own colour: only what it runs on is wrong.
+    own = ink_of(box.verdict).edge
     for line in card.verdict:
-        add_text(group, left, baseline, line, _LINE_SIZE, fill=ink.edge, font_weight="bold")
+        add_text(group, left, baseline, line, _LINE_SIZE, fill=own, font_weight="bold")
+        baseline += _LINE_PITCH
+    for line in card.inherits:
+        add_text(group, left, baseline, line, _LINE_SIZE, fill=ink.edge)
         baseline += _LINE_PITCH
     if box.verdict is not None:
         corner = x + card.width - INSETS[box.role] - BADGE - 8

@@ -1,7 +1,8 @@
-"""Positions of arrow labels that cover neither boxes nor each other."""
+"""Positions of arrow labels that cover neither boxes nor each other, nor arrows if they can."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gradwitness.report.picture.looks import GRADIENT
@@ -24,21 +25,28 @@ LABEL_PITCH = 2 * _HALF_HEIGHT
 # Along a curve: its middle first, then alternately towards its two ends.
 _TRIES = (0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2, 0.87, 0.13)
 _MOST_NAMED = 4
+# Beyond so many arrows there are too many to keep clear of; into so many pieces each curve is cut.
+_MOST_AVOIDED, _PIECES = 400, 8
 
 
 class _Ground:
     """The occupied rectangles, looked up by coarse cells."""
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[int, int], list[tuple[float, float, float, float]]] = {}
+        self._cells: dict[tuple[int, int], list[tuple[float, float, float, float, int]]] = {}
 
-    def occupy(self, left: float, top: float, right: float, bottom: float) -> None:
+    def occupy(self, left: float, top: float, right: float, bottom: float, owner: int = -1) -> None:
         for cell in self._cells_of(left, top, right, bottom):
-            self._cells.setdefault(cell, []).append((left, top, right, bottom))
+            self._cells.setdefault(cell, []).append((left, top, right, bottom, owner))
 
-    def is_free(self, left: float, top: float, right: float, bottom: float) -> bool:
+    def is_free(self, left: float, top: float, right: float, bottom: float, but: int = -2) -> bool:
+        """Whether nothing is there but what belongs to one owner."""
         return not any(
-            left < other[2] and other[0] < right and top < other[3] and other[1] < bottom
+            left < other[2]
+            and other[0] < right
+            and top < other[3]
+            and other[1] < bottom
+            and other[4] != but
             for cell in self._cells_of(left, top, right, bottom)
             for other in self._cells.get(cell, ())
         )
@@ -63,15 +71,21 @@ def place_labels(
     ground = _Ground()
     for x, y, (width, height) in zip(layout.x, layout.y, sizes, strict=True):
         ground.occupy(x, y, x + width, y + height)
+    lines = _Ground()
+    for number, pieces in enumerate(layout.routes if len(layout.routes) <= _MOST_AVOIDED else ()):
+        for piece in pieces:
+            for (x0, y0), (x1, y1) in pairwise(_points(piece)):
+                lines.occupy(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1), number)
     labels = []
     for texts, spots in _stub_names(picture, layout, numbers):
-        labels.append(_settle(ground, texts, spots, GRADIENT))
-    for arrow, pieces, is_cut in zip(picture.arrows, layout.routes, layout.cut, strict=True):
+        labels.append(_settle(ground, lines, texts, spots, GRADIENT))
+    routes = zip(picture.arrows, layout.routes, layout.cut, strict=True)
+    for number, (arrow, pieces, is_cut) in enumerate(routes):
         if arrow.text and not is_cut:
             text = clean(arrow.text).replace("\n", " ")
             width = text_width(text, LABEL_SIZE)
             spots = [(x - width / 2, y) for x, y in _along(pieces[0])]
-            labels.append(_settle(ground, text, spots, ink_of_arrow(arrow)))
+            labels.append(_settle(ground, lines, text, spots, ink_of_arrow(arrow), number))
     return labels
 
 
@@ -81,15 +95,23 @@ def widest_name(picture: Picture, layout: Layout, numbers: dict[str, int]) -> fl
     return max(text_width(text, LABEL_SIZE) for text, _ in names)
 
 
-def _settle(ground: _Ground, text: str, spots: list[tuple[float, float]], ink: str) -> Label:
-    """Take the first free spot, or else the first."""
+def _settle(
+    ground: _Ground,
+    lines: _Ground,
+    text: str,
+    spots: list[tuple[float, float]],
+    ink: str,
+    own: int = -2,
+) -> Label:
+    """Take the first free spot that no other arrow runs through, the first free, or the first."""
     labels = [Label(x, y, text, ink) for x, y in spots]
     rooms = [
         (label.left - 3, label.y - _HALF_HEIGHT, label.right + 3, label.y + _HALF_HEIGHT)
         for label in labels
     ]
     free = [spot for spot, room in enumerate(rooms) if ground.is_free(*room)]
-    chosen = free[0] if free else 0
+    clear = [spot for spot in free if lines.is_free(*rooms[spot], own)]
+    chosen = [*clear, *free, 0][0]
     ground.occupy(*rooms[chosen])
     return labels[chosen]
 
@@ -101,9 +123,22 @@ def _along(points: NDArray[np.float64]) -> Iterator[tuple[float, float]]:
         if max(abs(p3 - p0)) < 4 * _HALF_HEIGHT:
             continue
         for t in _TRIES:
-            s = 1 - t
-            x, y = s**3 * p0 + 3 * s * s * t * p1 + 3 * s * t * t * p2 + t**3 * p3
-            yield float(x), float(y)
+            yield _at(t, p0, p1, p2, p3)
+
+
+def _points(points: NDArray[np.float64]) -> Iterator[tuple[float, float]]:
+    """Yield points of a route, from its begin to its end, near to each other where it bends."""
+    for start in range(0, len(points) - 1, 3):
+        for step in range(_PIECES + 1):
+            yield _at(step / _PIECES, *points[start : start + 4])
+
+
+def _at(t: float, *controls: NDArray[np.float64]) -> tuple[float, float]:
+    """Return a point of a cubic curve."""
+    p0, p1, p2, p3 = controls
+    s = 1 - t
+    x, y = s**3 * p0 + 3 * s * s * t * p1 + 3 * s * t * t * p2 + t**3 * p3
+    return float(x), float(y)
 
 
 def _stub_names(
@@ -139,14 +174,16 @@ def _stub_names(
         elif len(targets) > _MOST_NAMED:
             text += f" and {len(targets) - _MOST_NAMED} more"
         text = text.strip()
-        yield text, _beside(ends[False, source], text)
+        yield text, _beside(ends[False, source], text, -1)
     for target, others in entering.items():
         sources = list(dict.fromkeys(others))
         origin = titles[sources[0]] if len(sources) == 1 else f"{len(sources)} boxes"
         text = f"({portals[target]}) from {origin}"
-        yield text, _beside(ends[True, target], text)
+        yield text, _beside(ends[True, target], text, 1)
 
 
-def _beside(end: tuple[float, float], text: str) -> list[tuple[float, float]]:
+def _beside(end: tuple[float, float], text: str, toward: int) -> list[tuple[float, float]]:
+    """Return spots beside the end of a stub, and then on towards its box."""
     x, y = end
-    return [(x + 5, y), (x - 5 - text_width(text, LABEL_SIZE), y)]
+    lefts = (x + 5, x - 5 - text_width(text, LABEL_SIZE))
+    return [(left, y + toward * further) for further in (0, 6, 12, 18) for left in lefts]

@@ -12,6 +12,7 @@ from gradwitness.report.picture.fold import define, fold
 from gradwitness.report.picture.groups import Group, grow
 from gradwitness.report.picture.picture import Direction, Role
 from gradwitness.report.picture.svg import arrange
+from gradwitness.report.words import SENTENCES, explained
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def _set(picture: Picture, chosen: View) -> Picture:
             for box in picture.boxes
         )
         picture = replace(picture, boxes=tuple(boxes))
+    said = SENTENCES.difference(explained(line for box in picture.boxes for line in box.lines))
+    picture = replace(picture, legend=tuple(s for s in picture.legend if s not in said))
     direction = {None: Direction.FIT, True: Direction.RIGHT, False: Direction.DOWN}
     return replace(picture, direction=direction[chosen.rightward])
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness._errors import InputError
+from gradwitness.report.words import explained
 from gradwitness.rules import Rule, find, find_node, table, terms
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ def rules_table() -> Table:
     shown = Table(box=None, pad_edge=False, header_style="bold")
     # Names are looked for, so they stand whole; torch generates some of nodes that are too long.
     shown.add_column("operation", no_wrap=True)
-    shown.add_column("formula", overflow="fold", min_width=30)
-    shown.add_column("autograd node", overflow="fold", min_width=50)
+    shown.add_column("formula", overflow="fold")
+    shown.add_column("autograd node", overflow="fold")
     for rule in sorted(set_of_rules(), key=lambda rule: rule.name):
         shown.add_row(rule.name, rule.text, rule.node or "-")
     for term in terms():
-        shown.add_row("-", term.meaning, term.name)
+        shown.add_row("(no operation)", term.meaning, term.name)
     return shown
 
 
@@ -64,4 +65,7 @@ def rule_text(name: str) -> RenderableType:
         asked = name if find_node(name) is entry else ""
         lines.append(f"node        {entry.definition(asked)}\n")
     lines.append("where g is the gradient that arrives, y the result", style="dim")
+    texts = [entry.text, *(gradient.text for gradient in entry.gradients.values())]
+    for sentence in explained(texts):
+        lines.append(f"\n      {sentence}", style="dim")
     return lines

@@ -127,6 +127,9 @@ class FittingTable:
             if column in self._lines[0]:
                 left_out.append(column)
             table = self._table(left_out)
+        if Measurement.get(console, endless, table).maximum > options.max_width:
+            # A list of everything takes no more width.
+            left_out, table = [], self.whole()
         yield table
         if left_out:
             yield Text(f"(a wider terminal also shows {', '.join(left_out)})", style="dim")
