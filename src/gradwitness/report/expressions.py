@@ -88,7 +88,8 @@ class _Writer:
     def __init__(self, names: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
         self._names = names
         self._parameters = dict(parameters)
-        if (reduction := parameters.get("reduction")) in range(len(_REDUCTIONS)):
+        reduction = parameters.get("reduction")
+        if isinstance(reduction, int) and reduction in range(len(_REDUCTIONS)):
             self._parameters["reduction"] = _REDUCTIONS[reduction]
 
     def write(self, node: ast.expr) -> _Written:
@@ -114,8 +115,8 @@ class _Writer:
                 return self._call(function, arguments)
             case ast.Tuple(elts=elements):
                 # Of several results, those that are there.
-                inner = (e.value if isinstance(e, ast.Starred) else e for e in elements)
-                written = [self.write(each).text for each in inner]
+                bare = [e.value if isinstance(e, ast.Starred) else e for e in elements]
+                written = [self.write(each).text for each in bare]
                 return _Written(", ".join(each for each in written if each != "None"), _SUM)
             case _:
                 return _Written(ast.unparse(node), _SUM)
