@@ -194,7 +194,7 @@ def forward_in_a_thread(model: Any) -> None:
         (adapted, INSIDE),
         (pulled_back, ELSEWHERE),
         (transform_in_the_loss, INSIDE),
-        (forward_mode_in_the_loss, INSIDE),
+        (forward_mode_in_the_loss, ELSEWHERE),
         (backward_in_a_thread, CHANGED),
         (all_in_a_thread, CHANGED),
         (forward_in_a_thread, ELSEWHERE),

@@ -13,7 +13,8 @@ from gradwitness.report.page.subject import Texts
 from gradwitness.report.page.texts import sections_of
 from gradwitness.report.picture.looks import MARKS
 from gradwitness.report.tables.depth import looked_at
-from gradwitness.report.tables.terminal import relative, required, told
+from gradwitness.report.tables.required import required
+from gradwitness.report.tables.terminal import relative, told
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:

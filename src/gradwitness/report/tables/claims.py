@@ -16,7 +16,8 @@ from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.faults import claim_faults
 from gradwitness.report.findings import comparison_record, finding_records
 from gradwitness.report.record import report_record
-from gradwitness.report.tables.terminal import FittingTable, required, styled
+from gradwitness.report.tables.required import required
+from gradwitness.report.tables.terminal import FittingTable, styled
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:

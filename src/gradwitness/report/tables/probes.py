@@ -12,7 +12,8 @@ from gradwitness.judging.numbers import seconds_shown
 from gradwitness.judging.probe_results import AGAIN, CORNERS, KINDS
 from gradwitness.report.names import Names
 from gradwitness.report.record import finding_record, note_record
-from gradwitness.report.tables.terminal import describe, noted, required, styled
+from gradwitness.report.tables.required import required
+from gradwitness.report.tables.terminal import describe, noted, styled
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:

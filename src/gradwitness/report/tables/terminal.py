@@ -26,6 +26,7 @@ from gradwitness.judging.numbers import digits_right, short, subscript
 from gradwitness.report.names import Names
 from gradwitness.report.tables.depth import looked_at
 from gradwitness.report.tables.folded_rows import folded
+from gradwitness.report.tables.required import required
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -393,10 +394,3 @@ def _remarks(report: Report) -> Iterator[str]:
     if declared:
         steps = several(declared, "step was", "steps were")
         yield f"note      {steps} judged against declared gradients"
-
-
-def required(digits: float | None, verdict: Verdict, met: Verdict) -> str:
-    """Return what the verdict becomes if so many right digits are enough; nothing if none are."""
-    if digits is None or (verdict is not Verdict.DISAGREES and met is verdict):
-        return ""
-    return f", to {digits:g} digits {met.value}"
