@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import gradwitness
 from engine.device_array import DeviceArray
 from engine.elsewhere import by_rule, evaluated, recorded_elsewhere
-from gradwitness.capture import arrays
+from gradwitness.capture.memory import arrays
 from gradwitness.engine import distant
 from rules.harness import make
 

@@ -36,10 +36,10 @@ from torch.utils._pytree import tree_leaves
 
 import gradwitness
 from gradwitness import Verdict
-from gradwitness.judging.comparison import EMPTY
-from gradwitness.judging.doubts import FAINT
+from gradwitness.judging.comparing.comparison import EMPTY
 from gradwitness.judging.finding import Finding, Step
-from gradwitness.judging.lost import LOST
+from gradwitness.judging.gradients.doubts import FAINT
+from gradwitness.judging.gradients.lost import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gradwitness import Tape, Verdict
-from gradwitness.judging.comparison import Comparison
+from gradwitness.judging.comparing.comparison import Comparison
 from gradwitness.judging.finding import Finding, Report, Row, Step
 from gradwitness.report.page.page import write_page
 from gradwitness.report.page.subject import Subject

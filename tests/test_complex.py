@@ -14,7 +14,7 @@ from torch import nn
 import gradwitness as gw
 from gradwitness import InputError
 from gradwitness.api.claims import judge_claims
-from gradwitness.capture.probing import COTANGENTS, _is_plain
+from gradwitness.capture.again.probing import COTANGENTS, _is_plain
 from gradwitness.engine.monte_carlo import _Noise, spread
 from gradwitness.engine.replay import replay
 from gradwitness.files.dat import format_dat

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.claimed.judge import ClaimReport as ClaimReport
     from gradwitness.judging.claimed.judge import ClaimRow as ClaimRow
     from gradwitness.judging.claimed.laws import LawFinding as LawFinding
-    from gradwitness.judging.comparison import Comparison as Comparison
+    from gradwitness.judging.comparing.comparison import Comparison as Comparison
     from gradwitness.judging.finding import Coverage as Coverage
     from gradwitness.judging.finding import Finding as Finding
     from gradwitness.judging.finding import Report as Report
@@ -81,7 +81,7 @@ _NAMES = {
     "files.tape_file": "load_tape save_tape",
     "judging.claimed.judge": "ClaimReport ClaimRow",
     "judging.claimed.laws": "LawFinding",
-    "judging.comparison": "Comparison",
+    "judging.comparing.comparison": "Comparison",
     "judging.finding": "Coverage Finding Report Row Step",
     "judging.note": "Note",
     "judging.probe_results": "Probe ProbePass",

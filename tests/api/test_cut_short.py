@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import gradwitness as gw
-from gradwitness.capture.values import ValueStore
+from gradwitness.capture.memory.values import ValueStore
 from gradwitness.judging.local import Judge
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import gradwitness as gw
 from gradwitness.api import sampling
 from gradwitness.api.sampling import Sampling, Watched
 from gradwitness.capture import Recorder
-from gradwitness.capture.keeping import Randomness
+from gradwitness.capture.again.keeping import Randomness
 from gradwitness.judging.finding import Step
 from gradwitness.judging.left_out import LEFT_OUT
 

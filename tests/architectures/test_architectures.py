@@ -13,8 +13,8 @@ import torch
 
 import gradwitness as gw
 from architectures.zoo import ZOO, build
-from gradwitness.judging.compare import COARSE
-from gradwitness.judging.lost import LOST
+from gradwitness.judging.comparing.compare import COARSE
+from gradwitness.judging.gradients.lost import LOST
 from refusals import torch_alone
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import torch
 
 import gradwitness as gw
 from architectures.zoo import build
-from gradwitness.judging.compare import COARSE
-from gradwitness.judging.lost import LOST
+from gradwitness.judging.comparing.compare import COARSE
+from gradwitness.judging.gradients.lost import LOST
 
 
 # The switch asks for a setting of other processors.

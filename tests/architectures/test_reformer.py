@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import gradwitness as gw
-from gradwitness.judging.unfelt import UNFELT
+from gradwitness.judging.gradients.unfelt import UNFELT
 
 _NODE = "_ReversibleFunctionBackward"
 

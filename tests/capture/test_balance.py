@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import gradwitness as gw
 from capture.functions import apply
-from gradwitness.capture import balance
+from gradwitness.capture.memory import balance
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,18 +16,18 @@ from capture.test_hygiene import NOTHING, traces
 from gradwitness import _failure
 from gradwitness._failure import FAILED
 from gradwitness.capture.border import Border
-from gradwitness.capture.dispatch import DispatchRecorder
-from gradwitness.capture.graph import GraphRecorder
-from gradwitness.capture.passes import SweepDraft
+from gradwitness.capture.calls.dispatch import DispatchRecorder
+from gradwitness.capture.calls.source import ModuleTrail
+from gradwitness.capture.memory.retention import Retention
+from gradwitness.capture.memory.values import ValueStore
+from gradwitness.capture.passes.graph import GraphRecorder
+from gradwitness.capture.passes.sweeps import SweepDraft
 from gradwitness.capture.recorder import Recorder
-from gradwitness.capture.retention import Retention
-from gradwitness.capture.source import ModuleTrail
-from gradwitness.capture.values import ValueStore
 from gradwitness.judging import conclusion, local, sweep
+from gradwitness.judging.comparing.records import Records
 from gradwitness.judging.local import Judge
 from gradwitness.judging.looks import whole
 from gradwitness.judging.pathology.panel import Panel
-from gradwitness.judging.records import Records
 from gradwitness.judging.sweep import SweepCheck
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ import torch
 from torch.utils._pytree import tree_map
 
 from engine.device_array import DeviceArray
-from gradwitness.capture import arrays, devices
-from gradwitness.capture.arrays import as_array, bytes_at, whereabouts
-from gradwitness.capture.devices import Library, handed_over
+from gradwitness.capture.memory import arrays, devices
+from gradwitness.capture.memory.arrays import as_array, bytes_at, whereabouts
+from gradwitness.capture.memory.devices import Library, handed_over
+from gradwitness.capture.memory.storages import Draft, keep_copy
 from gradwitness.capture.observer import Audience
-from gradwitness.capture.storages import Draft, keep_copy
 from gradwitness.engine.distant import on_host
 
 

@@ -15,7 +15,7 @@ import gradwitness as gw
 from capture.functions import Scaled, apply
 from capture.programs import leaf, weighted
 from gradwitness.capture import record
-from gradwitness.capture.graph import GraphRecorder
+from gradwitness.capture.passes.graph import GraphRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

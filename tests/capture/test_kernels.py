@@ -16,9 +16,9 @@ import gradwitness as gw
 from capture.functions import apply
 from capture.programs import leaf
 from gradwitness import Verdict
-from gradwitness.judging.compare import COARSE
+from gradwitness.judging.comparing.compare import COARSE
 from gradwitness.judging.finding import Step
-from gradwitness.judging.lost import LOST
+from gradwitness.judging.gradients.lost import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

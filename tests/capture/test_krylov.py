@@ -15,7 +15,7 @@ import torch
 import gradwitness as gw
 from capture.functions import apply
 from gradwitness import Verdict
-from gradwitness.judging.slopes import Claim, measure
+from gradwitness.judging.custom.slopes import Claim, measure
 from gradwitness.tape import Value
 
 N = 20

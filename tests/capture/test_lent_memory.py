@@ -11,7 +11,7 @@ import torch
 
 import gradwitness as gw
 from gradwitness import Verdict
-from gradwitness.capture import storages
+from gradwitness.capture.memory import storages
 
 if TYPE_CHECKING:
     from collections.abc import Callable

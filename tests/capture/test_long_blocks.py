@@ -11,7 +11,7 @@ from torch import nn
 import gradwitness as gw
 from capture.programs import leaf
 from gradwitness.capture import record
-from gradwitness.capture.memories import Memories
+from gradwitness.capture.memory.memories import Memories
 
 
 @pytest.mark.parametrize("keep", [None, 0])

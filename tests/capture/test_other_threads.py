@@ -12,7 +12,7 @@ from torch import nn
 
 import gradwitness as gw
 from capture.functions import apply
-from gradwitness.capture.engine_run import EngineRun
+from gradwitness.capture.passes.engine_run import EngineRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from gradwitness.capture.keeping import Keeper, Randomness, move
-from gradwitness.capture.probing import COTANGENTS, Prober, is_foreign, reached
+from gradwitness.capture.again.keeping import Keeper, Randomness, move
+from gradwitness.capture.again.probing import COTANGENTS, Prober, is_foreign, reached
 
 SHAPES = [(), (1,), (5,), (3, 4), (1, 4), (2, 3, 4), (0, 3)]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

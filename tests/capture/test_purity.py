@@ -21,7 +21,7 @@ from numpy.linalg import solve
 from torch import nn
 from torch.autograd import Function
 
-from gradwitness.capture.purity import impurity
+from gradwitness.capture.again.purity import impurity
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from capture.functions import apply
 from capture.programs import leaf, weighted
 from gradwitness._room import Room
 from gradwitness.api import arguments
-from gradwitness.capture import retention
+from gradwitness.capture.memory import retention
 from gradwitness.rules.registry import Rule, find
 
 if TYPE_CHECKING:

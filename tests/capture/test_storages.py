@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import gradwitness as gw
 from capture.programs import leaf
 from gradwitness.capture import record
-from gradwitness.capture.arrays import as_array
-from gradwitness.judging import records as recorded
+from gradwitness.capture.memory.arrays import as_array
+from gradwitness.judging.comparing import records as recorded
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:

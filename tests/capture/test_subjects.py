@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradwitness.capture.target import load_function, subjects
+from gradwitness.capture.again.target import load_function, subjects
 
 if TYPE_CHECKING:
     from pathlib import Path

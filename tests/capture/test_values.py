@@ -12,8 +12,8 @@ from torch import nn
 import gradwitness as gw
 from capture.programs import leaf, run_back, weighted
 from gradwitness.capture import record
-from gradwitness.capture.schemas import operation
-from gradwitness.capture.values import ValueStore
+from gradwitness.capture.calls.schemas import operation
+from gradwitness.capture.memory.values import ValueStore
 from gradwitness.tape import Call, Kind, Ref, Tape
 
 

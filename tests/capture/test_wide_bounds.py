@@ -11,7 +11,7 @@ from torch.autograd import Function
 import gradwitness as gw
 from capture.functions import apply
 from gradwitness import Verdict
-from gradwitness.judging.compare import TOO_WIDE
+from gradwitness.judging.comparing.compare import TOO_WIDE
 
 
 class Projector(Function):

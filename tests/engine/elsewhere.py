@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from gradwitness.capture import balance, storages, values
-from gradwitness.capture.arrays import as_array
+from gradwitness.capture.memory import balance, storages, values
+from gradwitness.capture.memory.arrays import as_array
 from gradwitness.engine.backward import vjp
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.forward import evaluate

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.comparison import IN_TURN
+from gradwitness.judging.comparing.comparison import IN_TURN
 from gradwitness.judging.finding import Step
 from gradwitness.rules.kernel_ops import added_in_turn
 

@@ -12,7 +12,7 @@ import gradwitness
 from faults import reported_more as reported_more
 from faults.reported import REPORTS, Made
 from gradwitness import Verdict
-from gradwitness.judging.second_derivatives import KIND
+from gradwitness.judging.gradients.second_derivatives import KIND
 
 # Each step that was recorded is right, but a second pass lacks a part.
 CUT_OFF = {"pytorch/pytorch 58509"}

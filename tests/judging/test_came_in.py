@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import gradwitness as gw
-from gradwitness.judging.came_in import REASON, UNDEFINED
+from gradwitness.judging.comparing.came_in import REASON, UNDEFINED
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:

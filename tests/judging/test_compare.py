@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from engine.emulation import REPRODUCIBLE
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.compare import EMPTY, TOO_LITTLE, Comparison, compare, mismatch, unjudged
+from gradwitness.judging.comparing.compare import (
+    EMPTY,
+    TOO_LITTLE,
+    Comparison,
+    compare,
+    mismatch,
+    unjudged,
+)
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:

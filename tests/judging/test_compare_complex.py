@@ -10,7 +10,7 @@ import pytest
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.compare import TOO_LITTLE, Comparing, compare
+from gradwitness.judging.comparing.compare import TOO_LITTLE, Comparing, compare
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import gradwitness as gw
-from gradwitness.judging.doubts import FAINT
-from gradwitness.judging.lost import LOST
+from gradwitness.judging.gradients.doubts import FAINT
+from gradwitness.judging.gradients.lost import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ import pytest
 
 import gradwitness as gw
 from capture.handmade import tape
-from gradwitness.judging.compare import mismatch, unjudged
+from gradwitness.judging.comparing.compare import mismatch, unjudged
 from gradwitness.judging.finding import Coverage, Finding, Report, Step
 from gradwitness.verdict import worst
 

@@ -13,7 +13,7 @@ import gradwitness as gw
 from capture.functions import apply
 from capture.programs import run_back
 from experiment.invoke import cli
-from gradwitness.judging.compare import mismatch
+from gradwitness.judging.comparing.compare import mismatch
 from gradwitness.report.record import report_record
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from torch import nn
 import gradwitness as gw
 from capture.tiny import network
 from experiment.invoke import cli
-from gradwitness.judging import accused, conclusion
+from gradwitness.judging import conclusion
+from gradwitness.judging.custom import accused
 from gradwitness.judging.local import Judge
 
 if TYPE_CHECKING:

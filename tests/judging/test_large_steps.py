@@ -15,9 +15,9 @@ from gradwitness import Verdict, judge
 from gradwitness.capture import record
 from gradwitness.engine import in_pieces, tiling
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging import large_steps
+from gradwitness.judging.comparing import large_steps
+from gradwitness.judging.comparing.records import Records
 from gradwitness.judging.finding import Step
-from gradwitness.judging.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,8 @@ from torch import nn
 import gradwitness as gw
 from capture.handmade import ARRIVING, FORWARD, LEFT, SENT, WRONG, tape
 from gradwitness.capture import record
+from gradwitness.judging.comparing.records import Records
 from gradwitness.judging.finding import Finding, Step
-from gradwitness.judging.records import Records
 from gradwitness.tape import Call, NodeRun, Ref, Tape, Value, references
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from torch import nn
 import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging import fan_in
-from gradwitness.judging.comparison import IN_TURN, PROBABLE
-from gradwitness.judging.piecewise import Pieces
-from gradwitness.judging.records import Records
+from gradwitness.judging.comparing import fan_in
+from gradwitness.judging.comparing.comparison import IN_TURN, PROBABLE
+from gradwitness.judging.comparing.piecewise import Pieces
+from gradwitness.judging.comparing.records import Records
 from gradwitness.verdict import Verdict
 
 A, I = Verdict.AGREES, Verdict.INCONCLUSIVE  # noqa: E741

@@ -11,8 +11,8 @@ import torch
 import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.compare import compare
-from gradwitness.judging.comparison import PROBABLE, settled_by
+from gradwitness.judging.comparing.compare import compare
+from gradwitness.judging.comparing.comparison import PROBABLE, settled_by
 
 A, D, I = gw.Verdict.AGREES, gw.Verdict.DISAGREES, gw.Verdict.INCONCLUSIVE  # noqa: E741
 

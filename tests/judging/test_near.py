@@ -13,9 +13,9 @@ from torch import nn
 import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.compare import COARSE, TOO_LITTLE, compare
-from gradwitness.judging.comparison import NEAR, Comparison, in_turn
-from gradwitness.judging.lost import LOST
+from gradwitness.judging.comparing.compare import COARSE, TOO_LITTLE, compare
+from gradwitness.judging.comparing.comparison import NEAR, Comparison, in_turn
+from gradwitness.judging.gradients.lost import LOST
 from gradwitness.verdict import Verdict
 
 A, D, I = Verdict.AGREES, Verdict.DISAGREES, Verdict.INCONCLUSIVE  # noqa: E741

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gradwitness as gw
-from gradwitness.judging.comparison import OWN
+from gradwitness.judging.comparing.comparison import OWN
 
 A, D, I = gw.Verdict.AGREES, gw.Verdict.DISAGREES, gw.Verdict.INCONCLUSIVE  # noqa: E741
 RAN: list[int] = []

@@ -13,8 +13,8 @@ from gradwitness.diagnose.hypotheses.nearby_functions import nearby_functions
 from gradwitness.diagnose.hypotheses.wrong_terms import wrong_terms
 from gradwitness.diagnose.hypotheses.wrong_values import wrong_derivatives
 from gradwitness.engine.replay_steps import Steps
-from gradwitness.judging import causes
-from gradwitness.judging.torch_words import Words
+from gradwitness.judging.causes import guilty as causes
+from gradwitness.judging.causes.torch_words import Words
 
 if TYPE_CHECKING:
     import pytest

@@ -13,7 +13,7 @@ from torch import nn
 
 import gradwitness
 from gradwitness.engine.bounded import Bounded
-from gradwitness.judging import compare
+from gradwitness.judging.comparing import compare
 from gradwitness.rules.layers import recurrent
 
 

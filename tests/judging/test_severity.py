@@ -14,7 +14,7 @@ from capture.functions import apply
 from capture.programs import run_back, unruled
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.compare import compare, mismatch, unjudged
+from gradwitness.judging.comparing.compare import compare, mismatch, unjudged
 from gradwitness.report.record import report_record
 from gradwitness.report.tables.terminal import styled
 

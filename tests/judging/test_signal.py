@@ -13,9 +13,16 @@ from torch import nn
 import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE, PROBABLE, compare, settled_by
-from gradwitness.judging.comparison import NEAR
-from gradwitness.judging.lost import LOST
+from gradwitness.judging.comparing.compare import (
+    ALL_ZERO,
+    CANCELS,
+    COARSE,
+    PROBABLE,
+    compare,
+    settled_by,
+)
+from gradwitness.judging.comparing.comparison import NEAR
+from gradwitness.judging.gradients.lost import LOST
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.judging.slopes import Claim, measure
+from gradwitness.judging.custom.slopes import Claim, measure
 from gradwitness.tape import Value
 from gradwitness.verdict import Verdict
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from syrupy.assertion import SnapshotAssertion
 
-    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.comparing.compare import Comparison
 
 X = np.random.default_rng(4).normal(size=(30, 40))
 G = np.random.default_rng(5).normal(size=(30, 40))

@@ -13,7 +13,7 @@ from capture.functions import apply
 from gradwitness import Verdict
 from gradwitness._room import Room
 from gradwitness.api import arguments
-from gradwitness.capture import retention
+from gradwitness.capture.memory import retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable

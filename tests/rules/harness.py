@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.capture.arrays import as_array, dtype_name
-from gradwitness.capture.convolutions import CONVOLUTIONS, adds_in_parts
+from gradwitness.capture.calls.convolutions import CONVOLUTIONS, adds_in_parts
+from gradwitness.capture.memory.arrays import as_array, dtype_name
 from gradwitness.engine.backward import vjp
 from gradwitness.engine.binding import bind, recorded
 from gradwitness.engine.bounded import Bounded

@@ -13,7 +13,7 @@ import gradwitness as gw
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.compare import compare
+from gradwitness.judging.comparing.compare import compare
 from gradwitness.rules import find
 from gradwitness.verdict import Verdict
 from rules.harness import Case, make

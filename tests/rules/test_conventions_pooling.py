@@ -9,7 +9,7 @@ import pytest
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.compare import compare
+from gradwitness.judging.comparing.compare import compare
 from gradwitness.rules.layers.windows import Walk
 from gradwitness.verdict import Verdict
 from rules.harness import Case, make

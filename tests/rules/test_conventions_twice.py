@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import gradwitness as gw
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.step_arithmetic import backward_arithmetic
-from gradwitness.judging.compare import COARSE
-from gradwitness.judging.lost import LOST
+from gradwitness.judging.comparing.compare import COARSE
+from gradwitness.judging.gradients.lost import LOST
 from gradwitness.tape import NodeRun
 from rules.harness import make
 from rules.samples import SAMPLES

@@ -11,8 +11,8 @@ import torch
 import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.judging.compare import COARSE
-from gradwitness.judging.lost import LOST
+from gradwitness.judging.comparing.compare import COARSE
+from gradwitness.judging.gradients.lost import LOST
 from gradwitness.rules.layers.convolution import convolution
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from gradwitness.capture.arrays import dtype_name
+from gradwitness.capture.memory.arrays import dtype_name
 from gradwitness.engine.binding import over_complex
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, numpy_dtype
-from gradwitness.judging.compare import Comparison, compare
+from gradwitness.judging.comparing.compare import Comparison, compare
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 from gradwitness.verdict import Verdict
 from rules.harness import Case, make, name, pairs

@@ -12,7 +12,7 @@ import torch
 
 import gradwitness as gw
 from capture.programs import leaf, weighted
-from gradwitness.capture.sparse import dense
+from gradwitness.capture.memory.sparse import dense
 from gradwitness.rules import find
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from gradwitness.capture.arrays import dtype_name
+from gradwitness.capture.memory.arrays import dtype_name
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, part
-from gradwitness.judging.compare import compare
+from gradwitness.judging.comparing.compare import compare
 from gradwitness.verdict import Verdict
 from rules.harness import Case, make, name, numbers
 from rules.samples import SAMPLES
@@ -19,7 +19,7 @@ from rules.samples import SAMPLES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.comparing.compare import Comparison
     from rules.samples import Sample
 
 # How often operands are drawn: the fewest, and as often as it takes to use the bound, at most.

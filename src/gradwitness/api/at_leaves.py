@@ -15,18 +15,18 @@ from gradwitness._printable import listed
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.replay import replay
+from gradwitness.judging.custom.slopes import between, measure
+from gradwitness.judging.gradients.whole_record import is_the_programs
 from gradwitness.judging.note import Note
-from gradwitness.judging.slopes import between, measure
-from gradwitness.judging.whole_record import is_the_programs
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.comparing.compare import Comparison
+    from gradwitness.judging.custom.slopes import Claim, Runs
     from gradwitness.judging.finding import Finding, Report, Row
     from gradwitness.judging.probe_results import Probe
-    from gradwitness.judging.slopes import Claim, Runs
 
 
 _RIGHT = (
@@ -102,7 +102,7 @@ def with_slopes(found: Probe, step: Callable[[], Any]) -> Report:
     step : callable
         Runs again some hundred times, up to its first backward pass.
     """
-    from gradwitness.capture.whole import Whole
+    from gradwitness.capture.again.whole import Whole
 
     report = found.report
     sweeps = {row.sweep for row in report.rows if row.verdict is not Verdict.AGREES}

@@ -74,7 +74,7 @@ def check(
     'missing factor 2'
     """
     try:
-        from gradwitness.capture.once import left_alone, run_once
+        from gradwitness.capture.again.once import left_alone, run_once
     except ImportError as error:
         raise MissingExtraError(
             f"running a model needs PyTorch ({error}): pip install 'gradwitness[torch]'"

@@ -17,7 +17,7 @@ from gradwitness.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.capture.gradchecking import Subject
+    from gradwitness.capture.again.gradchecking import Subject
     from gradwitness.judging.fuzz.trials import Court
 
 # Of the processor.

@@ -9,13 +9,13 @@ from gradwitness._errors import InputError, MissingExtraError, Unjudgeable
 from gradwitness.api.at_leaves import at_leaves
 from gradwitness.api.fuzz import elsewhere, when_wrong
 from gradwitness.api.probe import probe
+from gradwitness.judging.custom.slopes import measure
 from gradwitness.judging.finding import GRADIENTS
 from gradwitness.judging.fuzz.description import ONLY
 from gradwitness.judging.numbers import short
 from gradwitness.judging.probe_results import AGAIN
 from gradwitness.judging.sight import leaks as leaks_of
 from gradwitness.judging.sight import way
-from gradwitness.judging.slopes import measure
 from gradwitness.report.console import as_text
 from gradwitness.report.faults import probe_faults
 from gradwitness.report.tables.probes import probes
@@ -26,8 +26,8 @@ from gradwitness.verdict import Fault, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradwitness.capture.gradchecking import Subject
-    from gradwitness.judging.compare import Comparison
+    from gradwitness.capture.again.gradchecking import Subject
+    from gradwitness.judging.comparing.compare import Comparison
     from gradwitness.judging.probe_results import Probe
 
 _PASSES = (AGAIN, "random", "strided", "expanded", "zero")
@@ -145,7 +145,7 @@ def gradcheck(
     if not callable(func):
         raise InputError(f"gradcheck needs a function, not {type(func).__name__}")
     try:
-        from gradwitness.capture.gradchecking import GradcheckDisagreement, Subject
+        from gradwitness.capture.again.gradchecking import GradcheckDisagreement, Subject
     except ImportError as error:
         raise MissingExtraError(
             f"gradcheck needs PyTorch ({error}): pip install 'gradwitness[torch]'"

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from gradwitness._errors import InputError, MissingExtraError
 from gradwitness._room import Room
 from gradwitness.api.arguments import KEEP
-from gradwitness.judging.accused import settled
+from gradwitness.judging.comparing.records import Records
+from gradwitness.judging.custom.accused import settled
 from gradwitness.judging.finding import Report
 from gradwitness.judging.fuzz.guilty import fuzzed
+from gradwitness.judging.gradients.unfelt import without_unfelt
 from gradwitness.judging.local import Judge
 from gradwitness.judging.looks.whole import Whole
 from gradwitness.judging.probe_results import (
@@ -25,9 +27,7 @@ from gradwitness.judging.probe_results import (
     off_its_directions,
 )
 from gradwitness.judging.probe_sweep import StepsCheck
-from gradwitness.judging.records import Records
 from gradwitness.judging.repeatability import Fingerprints
-from gradwitness.judging.unfelt import without_unfelt
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from gradwitness.capture.probing import Trial
+    from gradwitness.capture.again.probing import Trial
+    from gradwitness.judging.custom.functions import Functions
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.functions import Functions
     from gradwitness.tape import Edge, LeafUpdate, NodeRun, Tape
 
 
@@ -128,7 +128,7 @@ def probe(
             "probe(lambda: loss_of(model(x)), model)"
         )
     try:
-        from gradwitness.capture.probing import trial
+        from gradwitness.capture.again.probing import trial
     except ImportError as error:
         raise MissingExtraError(
             f"probing needs PyTorch ({error}): pip install 'gradwitness[torch]'"

@@ -132,7 +132,7 @@ def probes_of(
 def _loaded(path: Path, function: str) -> tuple[Callable[[], Any], tuple[Any, ...], dict[str, Any]]:
     """Return a program's function, with its modules and leaf tensors, once all is declared."""
     try:
-        from gradwitness.capture.target import load_function, subjects
+        from gradwitness.capture.again.target import load_function, subjects
     except ImportError as error:
         raise MissingExtraError(
             f"probing needs PyTorch ({error}): pip install 'gradwitness[torch]'"

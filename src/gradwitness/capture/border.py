@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 import torch
 
 from gradwitness._failure import failure
-from gradwitness.capture.tracing import TRACED, untraced
+from gradwitness.capture.calls.tracing import TRACED, untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable

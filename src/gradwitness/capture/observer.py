@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gradwitness._process_wide import ONE_BLAS_THREAD
-from gradwitness.capture.devices import computing
+from gradwitness.capture.memory.devices import computing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

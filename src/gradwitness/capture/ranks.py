@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import distributed
 
-from gradwitness.capture.source import tensors_in
+from gradwitness.capture.calls.source import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import torch
 
-    from gradwitness.capture.values import ValueStore
+    from gradwitness.capture.memory.values import ValueStore
 
 _WAIT = "_c10d_functional.wait_tensor.default"
 

@@ -15,21 +15,21 @@ import torch
 from gradwitness._errors import CaptureError
 from gradwitness._process_wide import FULL_COLLECTIONS
 from gradwitness.capture.border import Border
-from gradwitness.capture.closing import closed
-from gradwitness.capture.compiled import Compiled
-from gradwitness.capture.devices import let_go
-from gradwitness.capture.dispatch import DispatchRecorder
-from gradwitness.capture.engine_modes import is_on
-from gradwitness.capture.fast_paths import FastPaths
-from gradwitness.capture.gradients import BackwardRecorder
-from gradwitness.capture.graph import GraphRecorder
+from gradwitness.capture.calls.compiled import Compiled
+from gradwitness.capture.calls.dispatch import DispatchRecorder
+from gradwitness.capture.calls.fast_paths import FastPaths
+from gradwitness.capture.calls.operators import require_fitting_rules
+from gradwitness.capture.calls.source import ModuleTrail, raised_at
+from gradwitness.capture.memory.devices import let_go
+from gradwitness.capture.memory.retention import Retention
+from gradwitness.capture.memory.values import ValueStore
 from gradwitness.capture.observer import Audience
-from gradwitness.capture.operators import require_fitting_rules
-from gradwitness.capture.outside import Outside
-from gradwitness.capture.retention import Retention
-from gradwitness.capture.source import ModuleTrail, raised_at
-from gradwitness.capture.unused import unused_results
-from gradwitness.capture.values import ValueStore
+from gradwitness.capture.passes.closing import closed
+from gradwitness.capture.passes.engine_modes import is_on
+from gradwitness.capture.passes.gradients import BackwardRecorder
+from gradwitness.capture.passes.graph import GraphRecorder
+from gradwitness.capture.passes.outside import Outside
+from gradwitness.capture.passes.unused import unused_results
 from gradwitness.tape import Ending, Tape
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from gradwitness._room import Room
-    from gradwitness.capture.applications import Applications
+    from gradwitness.capture.calls.applications import Applications
     from gradwitness.capture.observer import Observer
     from gradwitness.tape import Call
 

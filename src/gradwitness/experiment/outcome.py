@@ -101,7 +101,7 @@ def run(
     """
     try:
         from gradwitness.capture import record
-        from gradwitness.capture.arrays import as_array
+        from gradwitness.capture.memory.arrays import as_array
         from gradwitness.experiment.program import build
     except ImportError as error:
         raise MissingExtraError(

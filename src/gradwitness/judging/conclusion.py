@@ -11,35 +11,35 @@ from gradwitness._errors import JudgingInterrupted, Unjudgeable
 from gradwitness._failure import FAILED, failure
 from gradwitness._printable import several
 from gradwitness.engine.replay import Replay, replay, replayed_gradients, steps_of
-from gradwitness.judging.accused import unmeasured
-from gradwitness.judging.comparison import EMPTY, unjudged
+from gradwitness.judging.comparing.comparison import EMPTY, unjudged
+from gradwitness.judging.custom.accused import unmeasured
 from gradwitness.judging.depth import FULL
-from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Row, Step
 from gradwitness.judging.fuzz.guilty import fuzzed
-from gradwitness.judging.left_open import with_left_open
-from gradwitness.judging.lost import with_losses
-from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
-from gradwitness.judging.mixed_gradients import followed
+from gradwitness.judging.gradients.doubts import without_faint
+from gradwitness.judging.gradients.left_open import with_left_open
+from gradwitness.judging.gradients.lost import with_losses
+from gradwitness.judging.gradients.meant_hooks import as_meant, judged_hooks, unknown_hooks
+from gradwitness.judging.gradients.mixed_gradients import followed
+from gradwitness.judging.gradients.reached import with_approximations
+from gradwitness.judging.gradients.rows import finished, with_digits
+from gradwitness.judging.gradients.second_derivatives import without_cut
+from gradwitness.judging.gradients.unfelt import Trusting, without_unfelt
+from gradwitness.judging.gradients.unseen import cut_short, doubted, with_doubts
+from gradwitness.judging.gradients.whole_record import by_whole_record
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
-from gradwitness.judging.reached import with_approximations
-from gradwitness.judging.rows import finished, with_digits
-from gradwitness.judging.second_derivatives import without_cut
-from gradwitness.judging.unfelt import Trusting, without_unfelt
-from gradwitness.judging.unseen import cut_short, doubted, with_doubts
-from gradwitness.judging.whole_record import by_whole_record
 from gradwitness.rules.declarations import is_allowed
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gradwitness.judging.causes import Guilty
-    from gradwitness.judging.outcome import Settled
-    from gradwitness.judging.own_pass import OwnPasses
+    from gradwitness.judging.causes.guilty import Guilty
+    from gradwitness.judging.comparing.records import Records
+    from gradwitness.judging.custom.outcome import Settled
+    from gradwitness.judging.custom.own_pass import OwnPasses
     from gradwitness.judging.pathology.panel import Panel
-    from gradwitness.judging.records import Records
     from gradwitness.judging.sweep import SweepCheck
     from gradwitness.tape import Tape
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError
 from gradwitness._record import record
-from gradwitness.judging.comparison import BASES, CANCELS
+from gradwitness.judging.comparing.comparison import BASES, CANCELS
 from gradwitness.judging.depth import FULL
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
-    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.comparing.compare import Comparison
     from gradwitness.judging.note import Note
     from gradwitness.tape import Source
 

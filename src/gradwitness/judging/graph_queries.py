@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gradwitness.engine.forms import Form
-    from gradwitness.judging.functions import Functions
+    from gradwitness.judging.custom.functions import Functions
     from gradwitness.tape import Edge, Node, Source, Tape
 
 

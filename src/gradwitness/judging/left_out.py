@@ -10,7 +10,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gradwitness.judging.comparison import unjudged
+from gradwitness.judging.comparing.comparison import unjudged
 from gradwitness.judging.finding import Finding, Report, Row, Step, considered
 from gradwitness.verdict import Verdict, worst
 

@@ -17,11 +17,11 @@ from gradwitness._process_wide import ONE_BLAS_THREAD
 from gradwitness._progress import progress
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
-from gradwitness.judging import large_steps
-from gradwitness.judging.accused import Accused, settled, unmeasured
-from gradwitness.judging.came_in import agreed, finite, forgiven
-from gradwitness.judging.causes import Guilty
-from gradwitness.judging.compare import Comparison, in_turn, settled_by, unjudged
+from gradwitness.judging.causes.guilty import Guilty
+from gradwitness.judging.comparing import large_steps
+from gradwitness.judging.comparing.came_in import agreed, finite, forgiven
+from gradwitness.judging.comparing.compare import Comparison, in_turn, settled_by, unjudged
+from gradwitness.judging.comparing.records import Living, Records, largest
 from gradwitness.judging.conclusion import (
     Seen,
     attempt,
@@ -30,16 +30,16 @@ from gradwitness.judging.conclusion import (
     has_failed,
     without_steps,
 )
+from gradwitness.judging.custom.accused import Accused, settled, unmeasured
+from gradwitness.judging.custom.functions import misnamed
+from gradwitness.judging.custom.own_pass import OwnPasses
 from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import Finding, Report, Step
-from gradwitness.judging.functions import misnamed
 from gradwitness.judging.graph_queries import behind
 from gradwitness.judging.left_out import Drawn
 from gradwitness.judging.looks.fast import Fast
 from gradwitness.judging.looks.projecting import Projecting, elsewhere
-from gradwitness.judging.own_pass import OwnPasses
 from gradwitness.judging.pathology.panel import Panel
-from gradwitness.judging.records import Living, Records, largest
 from gradwitness.judging.step_memory import StepMemory
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unshown import Unshown
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gradwitness.engine.replay import Replay
-    from gradwitness.judging.functions import Functions
+    from gradwitness.judging.custom.functions import Functions
     from gradwitness.tape import Call, Edge, LeafUpdate, NodeRun, Tape
 
 # These read numbers once, and hold no memory on to write to.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gradwitness.judging.accused import ALONG, opened
-from gradwitness.judging.compare import TOO_LITTLE
+from gradwitness.judging.comparing.compare import TOO_LITTLE
+from gradwitness.judging.custom.accused import ALONG, opened
 from gradwitness.judging.finding import ALL, considered
 from gradwitness.verdict import Verdict, worst
 

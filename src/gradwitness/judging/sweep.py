@@ -11,29 +11,29 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.step_arithmetic import backward_arithmetic
-from gradwitness.judging.accused import Accused
-from gradwitness.judging.came_in import forgiven, given_to
-from gradwitness.judging.compare import (
+from gradwitness.judging.comparing.came_in import forgiven, given_to
+from gradwitness.judging.comparing.compare import (
     Comparison,
     in_turn,
     mismatch,
     settled_by,
     unjudged,
 )
-from gradwitness.judging.custom_functions import CustomCheck
-from gradwitness.judging.doubts import Doubts
-from gradwitness.judging.fan_in import arrived_in_turn, arriving
+from gradwitness.judging.comparing.fan_in import arrived_in_turn, arriving
+from gradwitness.judging.comparing.large_steps import in_large_pieces
+from gradwitness.judging.comparing.piecewise import Pieces
+from gradwitness.judging.comparing.records import largest
+from gradwitness.judging.comparing.second_look import SecondLook
+from gradwitness.judging.custom.accused import Accused
+from gradwitness.judging.custom.backward import CustomCheck
 from gradwitness.judging.finding import Finding, Row, Step
+from gradwitness.judging.gradients.doubts import Doubts
+from gradwitness.judging.gradients.left_open import hidden
+from gradwitness.judging.gradients.rows import absent, row_of
 from gradwitness.judging.graph_queries import ancestors, operand_names, same_operand, source_of
-from gradwitness.judging.large_steps import in_large_pieces
-from gradwitness.judging.left_open import hidden
 from gradwitness.judging.left_out import LEFT_OUT
 from gradwitness.judging.looks.last import Last
 from gradwitness.judging.looks.running import AT_ONCE, RunningSum
-from gradwitness.judging.piecewise import Pieces
-from gradwitness.judging.records import largest
-from gradwitness.judging.rows import absent, row_of
-from gradwitness.judging.second_look import SecondLook
 from gradwitness.tape import Edge, Kind
 from gradwitness.verdict import Verdict
 
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.judging.accused import Case
-    from gradwitness.judging.functions import Functions
+    from gradwitness.judging.comparing.records import Records
+    from gradwitness.judging.custom.accused import Case
+    from gradwitness.judging.custom.functions import Functions
+    from gradwitness.judging.custom.outcome import Outcome
     from gradwitness.judging.looks.whole import Whole
-    from gradwitness.judging.outcome import Outcome
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, Node, NodeRun, Source, Tape
 
 

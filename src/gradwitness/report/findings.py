@@ -16,7 +16,7 @@ from gradwitness.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.comparing.compare import Comparison
     from gradwitness.judging.note import Note
     from gradwitness.verdict import Fault
 

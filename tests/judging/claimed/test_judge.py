@@ -17,7 +17,7 @@ from gradwitness.claims.claim import Claim
 from gradwitness.claims.sources import read_claims
 from gradwitness.judging.claimed.judge import ClaimReport, ClaimRow, Reference, judge_run
 from gradwitness.judging.claimed.references import computed_in
-from gradwitness.judging.compare import CANCELS
+from gradwitness.judging.comparing.compare import CANCELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness.capture.recorder import record
-from gradwitness.judging.comparison import CANCELS
+from gradwitness.judging.comparing.comparison import CANCELS
 from gradwitness.judging.finding import Finding, Step
 from judging.looks.test_fast import changed, place_of, value_of
 

@@ -13,7 +13,7 @@ from torch import nn
 import gradwitness as gw
 from gradwitness.capture import record
 from gradwitness.engine.floats import numpy_dtype
-from gradwitness.judging.comparison import CLOSE, Comparison
+from gradwitness.judging.comparing.comparison import CLOSE, Comparison
 from gradwitness.judging.finding import Step
 from gradwitness.judging.looks.close import Closeness, is_clear
 from gradwitness.judging.looks.norms import norm_of

@@ -14,7 +14,7 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness.capture import record
-from gradwitness.judging.comparison import PROJECTED, SAMPLED
+from gradwitness.judging.comparing.comparison import PROJECTED, SAMPLED
 from gradwitness.judging.finding import Step as Where
 from gradwitness.judging.looks import convolved as module
 from gradwitness.judging.looks.convolved import Convolutions
@@ -27,7 +27,7 @@ from gradwitness.tape import Call, Layout, Ref, Value
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.tape import Tape
 
 TRIALS = 400

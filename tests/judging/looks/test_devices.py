@@ -21,7 +21,7 @@ from engine.device_array import DeviceArray
 from engine.elsewhere import moved, recorded_elsewhere
 from gradwitness.engine.distant import at_hand, checksum, scalars
 from gradwitness.engine.tiling import is_large, slabs
-from gradwitness.judging.comparison import CLOSE, PROJECTED
+from gradwitness.judging.comparing.comparison import CLOSE, PROJECTED
 from gradwitness.judging.finding import Step
 from gradwitness.judging.looks.norms import largest_of
 from gradwitness.judging.looks.products import Products

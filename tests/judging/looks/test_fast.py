@@ -14,10 +14,10 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness.capture import record
-from gradwitness.judging.comparison import CLOSE, PROJECTED, SAMPLED
+from gradwitness.judging.comparing.comparison import CLOSE, PROJECTED, SAMPLED
+from gradwitness.judging.comparing.records import Records
 from gradwitness.judging.finding import Step
 from gradwitness.judging.looks.fast import Fast
-from gradwitness.judging.records import Records
 from gradwitness.report.tables.depth import looked_at as looked_at_text
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import torch
 
 import gradwitness as gw
 from gradwitness.capture import record
-from gradwitness.judging.comparison import CLOSE, SAMPLED
+from gradwitness.judging.comparing.comparison import CLOSE, SAMPLED
 from gradwitness.judging.finding import Step
 from judging.looks.test_fast import detected, found, value_of
 from judging.looks.test_shares import piece_of

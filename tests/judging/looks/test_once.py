@@ -10,12 +10,12 @@ import torch
 
 import gradwitness as gw
 from gradwitness.capture import record
-from gradwitness.judging.comparison import CLOSE
+from gradwitness.judging.comparing.comparison import CLOSE
+from gradwitness.judging.comparing.records import Records
 from gradwitness.judging.finding import Step
 from gradwitness.judging.looks import once
 from gradwitness.judging.looks.norms import norm_of
 from gradwitness.judging.looks.whole import Whole
-from gradwitness.judging.records import Records
 from gradwitness.tape import Value
 from judging.looks.test_fast import changed, found, place_of, value_of
 

@@ -14,7 +14,7 @@ from gradwitness.judging.looks.step import Step, step_of
 from gradwitness.tape import Call, Layout, Ref, Value
 
 if TYPE_CHECKING:
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
 
 TRIALS = 1000
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import gradwitness as gw
-from gradwitness.capture.passes import SweepDraft
-from gradwitness.judging.compare import compare
+from gradwitness.capture.passes.sweeps import SweepDraft
+from gradwitness.judging.comparing.compare import compare
 from gradwitness.judging.looks.running import AT_ONCE, RunningSum
 from gradwitness.tape import Kind, Value
 from gradwitness.verdict import Verdict

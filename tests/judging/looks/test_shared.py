@@ -12,14 +12,14 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness.capture import record
-from gradwitness.judging.comparison import PROJECTED, SAMPLED
+from gradwitness.judging.comparing.comparison import PROJECTED, SAMPLED
 from gradwitness.judging.finding import Step
 from judging.looks.test_fast import changed, place_of, value_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.tape import Tape
 
 

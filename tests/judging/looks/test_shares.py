@@ -12,7 +12,7 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness.capture import record
-from gradwitness.judging.comparison import CLOSE, PROJECTED, SAMPLED
+from gradwitness.judging.comparing.comparison import CLOSE, PROJECTED, SAMPLED
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.looks import fast
 from judging.looks.test_fast import changed, detected, found, value_of

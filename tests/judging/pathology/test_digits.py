@@ -13,7 +13,7 @@ from torch import nn
 import gradwitness as gw
 from gradwitness._room import Room
 from gradwitness.api import arguments
-from gradwitness.capture import retention
+from gradwitness.capture.memory import retention
 from judging.pathology.watching import data, leaf, loss_of, network, notes_of, plain
 
 if TYPE_CHECKING:

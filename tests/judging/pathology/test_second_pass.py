@@ -10,7 +10,7 @@ from torch.autograd import Function
 from torch.utils.checkpoint import checkpoint
 
 import gradwitness as gw
-from gradwitness.judging.second_derivatives import KIND
+from gradwitness.judging.gradients.second_derivatives import KIND
 from judging.pathology.watching import at, leaf
 
 

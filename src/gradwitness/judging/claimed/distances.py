@@ -16,7 +16,7 @@ import numpy as np
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.files.mapping import PIECE, forget, pieces
-from gradwitness.judging.compare import Comparing, Comparison
+from gradwitness.judging.comparing.compare import Comparing, Comparison
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

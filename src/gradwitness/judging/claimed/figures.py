@@ -13,7 +13,7 @@ from gradwitness.engine.floats import Arithmetic
 from gradwitness.files.mapping import pieces, slabs
 from gradwitness.judging.claimed.confirming import Confirming
 from gradwitness.judging.claimed.distances import distances, extent
-from gradwitness.judging.compare import Comparing
+from gradwitness.judging.comparing.compare import Comparing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gradwitness.claims.claim import Claim
     from gradwitness.judging.claimed.distances import Distances
     from gradwitness.judging.claimed.reports import Reference
-    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.comparing.compare import Comparison
 
 _LEAST = float(np.finfo(np.float64).smallest_subnormal)
 

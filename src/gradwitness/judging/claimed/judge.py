@@ -28,7 +28,7 @@ from gradwitness.judging.claimed.reports import ClaimReport as ClaimReport
 from gradwitness.judging.claimed.reports import ClaimRow as ClaimRow
 from gradwitness.judging.claimed.reports import Program as Program
 from gradwitness.judging.claimed.reports import Reference as Reference
-from gradwitness.judging.compare import CANCELS, TOO_LITTLE, mismatch, unjudged
+from gradwitness.judging.comparing.compare import CANCELS, TOO_LITTLE, mismatch, unjudged
 from gradwitness.judging.finding import Coverage
 from gradwitness.verdict import Verdict
 

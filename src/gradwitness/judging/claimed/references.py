@@ -15,8 +15,8 @@ from gradwitness.engine.floats import is_float, part, round_to, unit_roundoff
 from gradwitness.engine.monte_carlo import GRADE, NodeInput, Spread, spread
 from gradwitness.engine.replay import replay
 from gradwitness.judging.claimed.judge import ClaimReport, Program, Reference, judge_run
-from gradwitness.judging.compare import CANCELS
-from gradwitness.judging.unseen import cut_short
+from gradwitness.judging.comparing.compare import CANCELS
+from gradwitness.judging.gradients.unseen import cut_short
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from gradwitness.diagnose.rank import Cause
     from gradwitness.engine.replay import Replay
-    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.comparing.compare import Comparison
     from gradwitness.judging.finding import Coverage
     from gradwitness.tape import Tape
 

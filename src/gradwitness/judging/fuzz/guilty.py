@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._printable import one_line
-from gradwitness.judging.accused import Accused, Case
+from gradwitness.judging.custom.accused import Accused, Case
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.fuzz.drawn import Drawn, memory_of
 from gradwitness.judging.fuzz.plan import court_of, where_wrong

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.judging.slopes import Claim, Runs
+    from gradwitness.judging.custom.slopes import Claim, Runs
 
     Floats = NDArray[np.float64]
 

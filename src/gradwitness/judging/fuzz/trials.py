@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.judging.custom.slopes import Claim, measure
 from gradwitness.judging.fuzz.axes import Axis, changed
 from gradwitness.judging.fuzz.drawn import CONTIGUOUS, Drawn, is_float, memory
 from gradwitness.judging.fuzz.numbers import holding, properties
 from gradwitness.judging.fuzz.short_step import over_a_short_step, usual_slope
-from gradwitness.judging.slopes import Claim, measure
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:

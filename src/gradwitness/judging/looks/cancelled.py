@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.engine.backward import gradients, sending
-from gradwitness.judging.comparison import CANCELS, SHARE, VISIBLE, Comparison
+from gradwitness.judging.comparing.comparison import CANCELS, SHARE, VISIBLE, Comparison
 from gradwitness.judging.looks.step import raw
 from gradwitness.rules.registry import ADDED
 from gradwitness.verdict import Verdict

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradwitness.engine.distant import beside, on_host, scalar, scalars
 from gradwitness.engine.floats import is_inexact, limits, ulps, unit_roundoff, wide
-from gradwitness.judging.comparison import CLOSE, SHARE, Comparison
+from gradwitness.judging.comparing.comparison import CLOSE, SHARE, Comparison
 from gradwitness.judging.looks.norms import largest_of, peak_of
 from gradwitness.verdict import Verdict
 

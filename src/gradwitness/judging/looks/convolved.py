@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.engine.tiling import Shape
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.judging.looks.step import Role, Step
     from gradwitness.judging.looks.sums import Sums
     from gradwitness.tape import Value

@@ -13,7 +13,7 @@ from gradwitness.engine.backward import gradients, sending
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.distant import scalar
 from gradwitness.engine.floats import wide
-from gradwitness.judging.fan_in import added, adding
+from gradwitness.judging.comparing.fan_in import added, adding
 from gradwitness.judging.looks.close import is_clear
 from gradwitness.judging.looks.listed import listed
 from gradwitness.judging.looks.norms import peak_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
     from gradwitness.engine.forms import Form
     from gradwitness.engine.tiling import Index
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.judging.looks.some import Evaluate
     from gradwitness.judging.looks.step import Role
     from gradwitness.tape import Call, Node, NodeRun, Value

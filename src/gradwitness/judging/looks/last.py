@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradwitness.judging.comparison import ALL_ZERO, CANCELS, COARSE, TOO_LITTLE
+from gradwitness.judging.comparing.comparison import ALL_ZERO, CANCELS, COARSE, TOO_LITTLE
 from gradwitness.judging.finding import Step
 from gradwitness.judging.looks.moved import MOVES
 from gradwitness.rules import find
@@ -13,7 +13,7 @@ from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.tape import Call, Edge, Node, NodeRun, Tape, Value
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from gradwitness.engine.distant import is_distant, scalar
 from gradwitness.engine.floats import Arithmetic, limits
 from gradwitness.engine.forms import MOST
-from gradwitness.judging.comparison import SHARE, Comparison
+from gradwitness.judging.comparing.comparison import SHARE, Comparison
 from gradwitness.judging.looks.norms import are_equal, peak_of
 from gradwitness.tape import Ref
 from gradwitness.verdict import Verdict

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.forms import Form
     from gradwitness.engine.tiling import Shape
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.judging.looks.step import Role, Step
     from gradwitness.tape import Value
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from gradwitness.engine.distant import scalar, scalars
 from gradwitness.engine.floats import unit_roundoff
-from gradwitness.judging.comparison import PROJECTED, SHARE, Comparison
+from gradwitness.judging.comparing.comparison import PROJECTED, SHARE, Comparison
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.floats import Arithmetic
     from gradwitness.engine.forms import Form
-    from gradwitness.judging.comparison import Comparison
-    from gradwitness.judging.records import Records
+    from gradwitness.judging.comparing.comparison import Comparison
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.tape import Call, Node, NodeRun, Tape, Value
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.distant import is_distant
-from gradwitness.judging.fan_in import adding
+from gradwitness.judging.comparing.fan_in import adding
 from gradwitness.judging.looks.moved import is_same
 from gradwitness.judging.looks.norms import norm_of, peak_of
 from gradwitness.judging.looks.once import UNIT, add_in_turn, is_exactly
@@ -20,7 +20,7 @@ from gradwitness.judging.looks.once import UNIT, add_in_turn, is_exactly
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.tape import Value
 
 # So many gradients are added at a time, and kept until then: what they are added to is then read

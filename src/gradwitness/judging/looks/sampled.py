@@ -15,8 +15,8 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.distant import on_host, scalars
 from gradwitness.engine.floats import is_inexact, limits, wide
 from gradwitness.engine.tiling import axis_of, shared
-from gradwitness.judging.allowance import allowed, last_rounding, ratio_of
-from gradwitness.judging.comparison import CLOSE, SAMPLED, SHARE
+from gradwitness.judging.comparing.allowance import allowed, last_rounding, ratio_of
+from gradwitness.judging.comparing.comparison import CLOSE, SAMPLED, SHARE
 from gradwitness.judging.looks.close import Closeness, exact, is_clear
 from gradwitness.judging.looks.norms import norm_of
 from gradwitness.judging.looks.step import Formless
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.engine.tiling import Shape
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.judging.looks.step import Part, Role, Step
     from gradwitness.judging.looks.sums import Sums
 

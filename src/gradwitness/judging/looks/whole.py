@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.forms import Form
     from gradwitness.engine.tiling import Cut, Index
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.judging.looks.some import Evaluate
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Call, Node, NodeRun, Tape, Value
 
 # Of more numbers than one in so many, bounds cost as much as of all.

@@ -15,8 +15,8 @@ from gradwitness.tape import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 _SUMS = ("aten.add", "aten.sub")

@@ -10,8 +10,8 @@ from gradwitness.judging.pathology.detector import Detector, Judgement
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.records import Records
     from gradwitness.tape import LeafUpdate, NodeRun, Tape
 
 # Found by scripts/branches.py, which compares torch's own samples with and without a mode: 12,590

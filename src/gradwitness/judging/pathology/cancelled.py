@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._printable import listed
-from gradwitness.judging.compare import CANCELS
+from gradwitness.judging.comparing.compare import CANCELS
+from gradwitness.judging.comparing.records import largest
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
-from gradwitness.judging.records import largest
 from gradwitness.tape import Ref
 from gradwitness.verdict import Verdict
 

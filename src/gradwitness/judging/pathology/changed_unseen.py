@@ -22,7 +22,7 @@ from gradwitness.judging.sight import made, needed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.judging.records import Records
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.tape import Call, Edge, NodeRun, Tape
 
 KIND = "changed out of autograd's sight"

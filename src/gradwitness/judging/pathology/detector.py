@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gradwitness.engine.replay import Replay
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.judging.finding import Finding, Row
     from gradwitness.judging.note import Note
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 

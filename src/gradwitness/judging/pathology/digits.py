@@ -21,13 +21,13 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.floats import is_inexact, limits
 from gradwitness.engine.monte_carlo import rounded_replay
 from gradwitness.engine.replay import confirmed_digits
-from gradwitness.judging.compare import CANCELS
+from gradwitness.judging.comparing.compare import CANCELS
+from gradwitness.judging.comparing.records import Records, largest
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.cancelled import is_rounding
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.pathology.underflow import underflows
-from gradwitness.judging.records import Records, largest
 from gradwitness.rules import find
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness._printable import listed
 from gradwitness.judging.finding import Step
-from gradwitness.judging.meant_hooks import CHANGED
+from gradwitness.judging.gradients.meant_hooks import CHANGED
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.rules.declarations import when_it_runs

@@ -11,8 +11,8 @@ from gradwitness.judging.pathology.detector import Detector, Judgement
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 

@@ -15,7 +15,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.engine.backward import gradients, sending
 from gradwitness.engine.floats import is_inexact, limits, unit_roundoff
-from gradwitness.judging.compare import TOO_LITTLE
+from gradwitness.judging.comparing.compare import TOO_LITTLE
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.cancelled import is_rounding

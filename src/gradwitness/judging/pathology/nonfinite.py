@@ -17,8 +17,8 @@ from gradwitness.judging.pathology.detector import Detector, Judgement
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Argument, Call, LeafUpdate, NodeRun, Tape
 
 _KINDS = {"NaN": np.isnan, "infinity": np.isinf}

@@ -14,8 +14,8 @@ from gradwitness.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, Node, NodeRun, Tape
 
 _KIND = "changed after it was saved"

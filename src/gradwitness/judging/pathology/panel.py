@@ -13,9 +13,9 @@ from gradwitness.judging.pathology.lost_sums import LostSums
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.judging.finding import Finding
     from gradwitness.judging.pathology.detector import Judgement
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 

@@ -17,7 +17,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.engine.custom_forwards import edge_value, with_detached
 from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
-from gradwitness.judging.between_inputs import BETWEEN
+from gradwitness.judging.custom.between_inputs import BETWEEN
 from gradwitness.judging.graph_queries import behind, leaves_behind
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Call, Node, Sweep, Tape
 
 KIND = "numbers leave autograd's sight"

@@ -16,8 +16,8 @@ from gradwitness.tape import AFTERWARDS, Source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 

@@ -10,19 +10,19 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.engine.custom_forwards import storages
+from gradwitness.judging.comparing.records import largest
 from gradwitness.judging.graph_queries import leaves_behind
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.pathology.policies import chosen_by
 from gradwitness.judging.pathology.sight import LOSSES
-from gradwitness.judging.records import largest
 from gradwitness.judging.sight import is_sized, is_summed, made, needed, takers
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.judging.records import Records
+    from gradwitness.judging.comparing.records import Records
     from gradwitness.tape import Call, Edge, Tape
 
 # Discounts are not far from 1; the mean of two is no discount.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.judging.comparison import unjudged
+from gradwitness.judging.comparing.comparison import unjudged
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import subscript
 from gradwitness.report.page.columns import Columns
@@ -15,7 +15,7 @@ from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.judging.finding import Finding, Report
     from gradwitness.tape import Node, Tape
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.judging.finding import Finding, Report, Row
     from gradwitness.tape import Tape
     from gradwitness.verdict import Verdict

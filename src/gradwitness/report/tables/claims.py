@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness._printable import listed
-from gradwitness.judging.compare import CANCELS
+from gradwitness.judging.comparing.compare import CANCELS
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.faults import claim_faults
 from gradwitness.report.findings import comparison_record, finding_records

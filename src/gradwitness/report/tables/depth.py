@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import several
-from gradwitness.judging.comparison import CANCELS, CLOSE, SAMPLED
+from gradwitness.judging.comparing.comparison import CANCELS, CLOSE, SAMPLED
 from gradwitness.judging.depth import FULL
 from gradwitness.judging.left_out import LEFT_OUT
 from gradwitness.judging.numbers import short
 
 if TYPE_CHECKING:
-    from gradwitness.judging.comparison import Comparison
+    from gradwitness.judging.comparing.comparison import Comparison
     from gradwitness.judging.finding import Report
 
 

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from gradwitness._cells import is_cell
 from gradwitness._printable import printable, several
-from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
-from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
+from gradwitness.judging.comparing.compare import ALL_ZERO, CANCELS, COARSE
+from gradwitness.judging.comparing.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
 from gradwitness.judging.depth import FULL
 from gradwitness.judging.finding import GRADIENTS, Step
-from gradwitness.judging.lost import LOST
+from gradwitness.judging.gradients.lost import LOST
 from gradwitness.judging.numbers import digits_right, short, subscript
 from gradwitness.report.names import Names
 from gradwitness.report.tables.depth import looked_at
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
-    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.comparing.compare import Comparison
     from gradwitness.judging.finding import Finding, Report, Row
     from gradwitness.judging.note import Note
     from gradwitness.tape import Tape

@@ -1,0 +1,1 @@
+"""The program's code, run once more beside it, without a trace."""

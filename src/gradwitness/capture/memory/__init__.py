@@ -1,0 +1,1 @@
+"""The program's tensors as numbered values, and the memory that they lie in."""

@@ -1,0 +1,1 @@
+"""Backward passes: the graph, and what goes through each of its nodes."""

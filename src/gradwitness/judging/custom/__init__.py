@@ -1,0 +1,1 @@
+"""Custom functions: judged by the rules, by slopes, or by what their author declared."""

@@ -1,0 +1,1 @@
+"""From the verdicts of steps to those of the program's gradients."""
