@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from gradwitness.tape import Call, Tape
 
+# Sums of two, and the sign of the second.
+SIGNS = {"aten.add": 1, "aten.sub": -1}
 _BY_ELEMENT = frozenset(
     f"aten.{n}" for n in ("clamp", "clamp_max", "clamp_min", "maximum", "minimum", "where")
 )

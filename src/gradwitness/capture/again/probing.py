@@ -19,7 +19,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gradwitness.capture.again.keeping import Keeper, Randomness
-from gradwitness.capture.calls.source import tensors_in
+from gradwitness.capture.calls.source import is_custom_backward, tensors_in
 from gradwitness.capture.observer import Observer
 from gradwitness.capture.passes.entries import ENTRIES, edge_of
 from gradwitness.capture.recorder import Recorder
@@ -310,7 +310,7 @@ COTANGENTS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] =
 
 def is_foreign(node: Any) -> bool:
     """Whether a node is a user's, in Python or C++, not one of torch's own."""
-    custom = isinstance(node, torch.autograd.function.BackwardCFunction)
+    custom = is_custom_backward(node)
     return custom or "CppNode" in node.name()
 
 

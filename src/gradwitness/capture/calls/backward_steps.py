@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradwitness._steps import Made
-from gradwitness.capture.calls.source import tensors_in, user_line
+from gradwitness.capture.calls.source import is_custom_backward, tensors_in, user_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ class BackwardSteps:
     def ran(self, func: Any, result: Any) -> None:
         """Note an operation, if it is part of one."""
         node: Any = torch._C._current_autograd_node()
-        if not isinstance(node, torch.autograd.function.BackwardCFunction):
+        if not is_custom_backward(node):
             return
         made, places = self._open[next(reversed(self._open))]
         for tensor in tensors_in(result) if len(made) < _MOST else ():

@@ -258,6 +258,7 @@ class DispatchRecorder(Mode):
         # Operations inside a backward pass count only if they are themselves differentiable: alone,
         # or in the forward of a custom function that is applied there.
         applied = not graded and (node is None or is_innermost_function())
+        # Nothing else shows what a custom function's backward says to other processes.
         recorded = applied or graded or (known.is_collective and is_custom_backward(node))
         if func is _SUM and node is not None and called_by_engine():
             self.summed = True

@@ -127,14 +127,14 @@ def called_by_engine() -> bool:
 
 def is_custom(node: Any) -> bool:
     """Whether a node is a custom function's, and the function not one of torch's own."""
-    if not isinstance(node, torch.autograd.function.BackwardCFunction):
+    if not is_custom_backward(node):
         return False
     function = getattr(type(node), "_forward_cls", None)
     return not getattr(function, "__module__", "torch.").startswith("torch.")
 
 
 def is_custom_backward(node: Any) -> bool:
-    """Whether a custom function's backward runs: no record shows its talk to other processes."""
+    """Whether a node is a custom function's, be it the program's or one of torch's own."""
     return isinstance(node, torch.autograd.function.BackwardCFunction)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from gradwitness.capture.calls.drafts import CallDraft, NodeDraft
 from gradwitness.capture.calls.order import CallOrder, Thread
+from gradwitness.capture.calls.source import is_custom_backward
 from gradwitness.capture.memory.known import identity
 from gradwitness.rules.registry import node_name
 from gradwitness.tape import Edge, Kind, Ref, Source, references
@@ -111,7 +112,7 @@ class GraphRecorder:
             draft.leaf = self._values.leaf(draft.alive.variable)
             draft.outputs = [draft.leaf]
             return
-        if isinstance(draft.alive, torch.autograd.function.BackwardCFunction):
+        if is_custom_backward(draft.alive):
             draft.kind = Kind.CUSTOM
         else:
             draft.call = self._maker(draft)

@@ -9,7 +9,7 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
-from gradwitness.judging.sight import made
+from gradwitness.judging.sight import SIGNS, made
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gradwitness.judging.finding import Finding
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
-_SUMS = ("aten.add", "aten.sub")
 # A loss's code for an average; a sum has its own divisor.
 _MEAN = 1
 _DEPTH, _UNKNOWN = 16, -1
@@ -147,7 +146,7 @@ class Accumulation(Detector):
         scalars = [n for n in call.operands if n in self._makers]
         if call.base_op == "aten.mean" or call.arguments.get("reduction") == _MEAN:
             yield True
-        elif call.base_op in _SUMS and scalars:
+        elif call.base_op in SIGNS and scalars:
             for scalar in scalars:
                 yield from self._terms(scalar, depth - 1)
         elif call.base_op == "aten.div" and self._makers[scalars[0]].base_op == "aten.sum":

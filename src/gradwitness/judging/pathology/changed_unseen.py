@@ -17,7 +17,8 @@ from gradwitness.engine.floats import is_inexact
 from gradwitness.judging.graph_queries import leaves_behind
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
-from gradwitness.judging.sight import made, needed
+from gradwitness.judging.pathology.overwritten import named
+from gradwitness.judging.sight import SIGNS, made, needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from gradwitness.tape import Call, Edge, NodeRun, Tape
 
 KIND = "changed out of autograd's sight"
-_SUMS = ("aten.add", "aten.sub")
 # These pass numbers on as they are; of `copy_` only its source.
 _SAME = frozenset(f"aten.{n}" for n in ("_to_copy", "alias", "clone", "copy", "detach"))
 # Steps without a slope: a straight-through estimator is meant to go past them.
@@ -85,16 +85,11 @@ def _text(tape: Tape, change: _Change) -> str:
     leaves = sorted(leaves_behind(tape, [change.edge.node]))
     names = listed(list(dict.fromkeys(tape.values[n].name or f"value {n}" for n in leaves)))
     writer, taker = change.writer, tape.calls[change.taker]
-    who = (
-        f"{writer.op} (call {writer.id}) changed"
-        if writer
-        else "something other than a torch operation (a NumPy view, a C extension) changed"
-    )
     return (
-        f"{names}: part of the gradient is missing. {who} numbers of the graph where autograd did "
-        f"not see it; {taker.op} (call {taker.id}) takes the new ones, and its gradient goes on as "
-        "if the change had only added constants. Change them with gradients on, without .data and "
-        "detach(), unless the gradient is meant to pass it by."
+        f"{names}: part of the gradient is missing. {named(writer)} changed numbers of the "
+        f"graph where autograd did not see it; {taker.op} (call {taker.id}) takes the new ones, "
+        "and its gradient goes on as if the change had only added constants. Change them with "
+        "gradients on, without .data and detach(), unless the gradient is meant to pass it by."
     )
 
 
@@ -173,7 +168,7 @@ class _Graph:
                 continue
             others = needed(tape, {n for n in inputs if n not in reached})
             first_only = inputs[0] in reached and reached.isdisjoint(inputs[1:])
-            adds = call.base_op in _SUMS and first_only and others.isdisjoint(learned)
+            adds = call.base_op in SIGNS and first_only and others.isdisjoint(learned)
             if not (adds or call.is_view or call.base_op in _SAME):
                 found.append(call)
             reached |= {n for n in made(call) if is_inexact(tape.values[n].dtype)}

@@ -97,14 +97,9 @@ class Overwritten(Detector):
                 continue
             write = None if number is None else tape.calls[number]
             readers = listed([f"{tape.nodes[node].name} #{node}" for _, node in blamed])
-            writer = (
-                "something other than a torch operation (a NumPy view, a C extension)"
-                if write is None
-                else f"{write.op} (call {write.id})"
-            )
             text = (
-                f"{writer} overwrote a tensor that the backward of {readers} still needed, and "
-                "torch did not notice. Change a copy, or change it after backward."
+                f"{named(write)} overwrote a tensor that the backward of {readers} still needed, "
+                "and torch did not notice. Change a copy, or change it after backward."
             )
             sweep, node = blamed[0]
             source = write.source if write else None
@@ -121,3 +116,10 @@ def _calls(node: Node) -> list[int]:
 def _values(call: Call) -> set[int]:
     numbers = {*call.operands}
     return numbers | {n for n in call.outputs if n is not None}
+
+
+def named(write: Call | None) -> str:
+    """Return what wrote to a tensor, in words: a call, or what left none."""
+    if write is None:
+        return "something other than a torch operation (a NumPy view, a C extension)"
+    return f"{write.op} (call {write.id})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.sight import SIGNS
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     Maker = Callable[[int | None], Call | None]
 
-SUMS = {"aten.add": 1, "aten.sub": -1}
 # How many sums a detached number is followed through, to find it added with both signs.
 _DEPTH = 8
 # Taken from each number, or added again: what is made of them does not depend on it.
@@ -48,13 +48,13 @@ def sum_terms(
         arguments = [a.value for a in call.arguments.values() if isinstance(a, Ref)]
         if call.base_op == "aten.detach":
             return sum_terms(maker, arguments[0], detached=True, depth=depth - 1)
-        if call.base_op in SUMS and len(arguments) == 2 and call.arguments.get("alpha") == 1:
+        if call.base_op in SIGNS and len(arguments) == 2 and call.arguments.get("alpha") == 1:
             terms, more = (
                 sum_terms(maker, n, detached=detached or not call.grad, depth=depth - 1)
                 for n in arguments
             )
             for term, count in more.items():
-                terms[term] += SUMS[call.base_op] * count
+                terms[term] += SIGNS[call.base_op] * count
             return terms
     return Counter({(number, detached): 1})
 

@@ -21,8 +21,9 @@ from gradwitness.judging.custom.between_inputs import BETWEEN
 from gradwitness.judging.graph_queries import behind, leaves_behind
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
-from gradwitness.judging.pathology.shifts import SUMS, rescales, shifts, sum_terms
+from gradwitness.judging.pathology.shifts import rescales, shifts, sum_terms
 from gradwitness.judging.sight import (
+    SIGNS,
     creates,
     inner_calls,
     is_sized,
@@ -241,7 +242,7 @@ class _Flow:
             states += self._through_python(call)
             if not states:
                 continue
-            if call.node in self._ran and name not in SUMS:
+            if call.node in self._ran and name not in SIGNS:
                 yield from self._meetings(call, states)
             # A parameter, or what an update with gradients off has written, begins anew.
             updates = bool(call.writes) and not (call.grad or self._is_new(call))

@@ -16,7 +16,7 @@ from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.pathology.policies import chosen_by
 from gradwitness.judging.pathology.sight import LOSSES
-from gradwitness.judging.sight import is_sized, is_summed, made, needed, takers
+from gradwitness.judging.sight import SIGNS, is_sized, is_summed, made, needed, takers
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class _Graph:
                 data |= not self._is_one(one)
             elif call is not None and (call.is_view or call.base_op in _WEIGHS):
                 waiting[call.operands[0]] = None
-            elif call is not None and call.base_op in ("aten.add", "aten.sub"):
+            elif call is not None and call.base_op in SIGNS:
                 subtracted |= call.base_op == "aten.sub"
                 waiting |= dict.fromkeys(call.operands)
         return subtracted and data
@@ -212,7 +212,7 @@ class _Graph:
         call = self._makers.get(number)
         while call is not None and (call.is_view or call.base_op == "aten._to_copy"):
             call = self._makers.get(call.operands[0])
-        if call is None or call.base_op not in ("aten.add", "aten.sub"):
+        if call is None or call.base_op not in SIGNS:
             return False
         if not any(self._is_data(n) for n in call.operands):
             return False
